@@ -1,0 +1,7 @@
+"""Entry point of ``python -m coto``."""
+
+import sys
+
+from coto.cli import main
+
+sys.exit(main())

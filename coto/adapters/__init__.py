@@ -1,0 +1,1 @@
+"""Adapter kinds by name, and adapters on disk."""

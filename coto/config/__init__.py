@@ -1,0 +1,1 @@
+"""The configuration: typed models, each job's part of it, fingerprints. Imports no torch."""

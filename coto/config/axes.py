@@ -1,0 +1,48 @@
+"""What jobs need of the plan: canonical settings, and the records of a suite's axes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import combinations, product
+from typing import Any
+
+from coto.config import paths
+
+
+def record_paths(axes: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Paths of all records by stage, from the axes of suites (:meth:`Plan.axes`).
+
+    The report's jobs call this instead of being told thousands of paths, which would not fit on a
+    command line.
+    """
+    stages = ("train", "select", "interpolate", "merge", "prune", "overhead")
+    found: dict[str, list[str]] = {stage: [] for stage in stages}
+    for suite in axes:
+        name, seeds, wanted = suite["suite"], suite["seeds"], suite["stages"]
+        for adapter in suite["adapters"]:
+            for strategy in suite["strategies"]:
+                grid = suite["grids"][f"{adapter}-{strategy}"]
+                for task in suite["tasks"]:
+                    at = (name, task, adapter, strategy)
+                    found["train"] += [
+                        paths.train_record(paths.run(*at, lr, seed))
+                        for lr, seed in product(grid, seeds)
+                    ]
+                    if len(grid) > 1:
+                        found["select"].append(paths.select_record(*at))
+                arm = (name, adapter, strategy)
+                if "prune" in wanted:
+                    found["prune"] += [paths.prune_record(*arm, seed) for seed in seeds]
+                if "interpolate" in wanted:
+                    found["interpolate"] += [
+                        paths.interpolate_record(*arm, a, b) for a, b in combinations(seeds, 2)
+                    ]
+                if "merge" in wanted and len(suite["tasks"]) > 1:
+                    found["merge"] += [paths.merge_record(*arm, seed) for seed in seeds]
+            if "overhead" in wanted:
+                found["overhead"].append(paths.overhead_record(name, adapter))
+    return found
+
+
+def canonical(settings: Any) -> str:
+    """JSON with sorted keys, no spaces and one spelling per number."""
+    return json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,71 @@
+"""Where everything lies under the results folder: the one place that composes paths.
+
+The rules use these functions with wildcards in braces, the plan and the stages with values, so that
+all three always agree.
+"""
+
+# The archive with the offline corpora.
+CORPORA = "corpora/vaderSentiment-3.3.2.tar.gz"
+
+
+def number(value: float) -> str:
+    """A learning rate as it stands in a path: ``0.004``, ``1e-05``."""
+    return format(value, "g")
+
+
+def data(suite: str, task: str, split: str) -> str:
+    """Rows of one part of a task."""
+    return f"{suite}/{task}/data/{split}.parquet"
+
+
+def arm(suite: str, task: str, adapter: str, strategy: str) -> str:
+    """Folder of all runs of a task with one adapter kind and one strategy."""
+    return f"{suite}/{task}/{adapter}-{strategy}"
+
+
+def run(suite: str, task: str, adapter: str, strategy: str, lr: str, seed: int | str) -> str:
+    """Folder of one training run."""
+    return f"{arm(suite, task, adapter, strategy)}/lr{lr}/seed{seed}"
+
+
+def adapter_weights(run_folder: str) -> str:
+    """The trained adapter of a run, as PEFT saves it."""
+    return f"{run_folder}/adapter"
+
+
+def train_record(run_folder: str) -> str:
+    """Record of a training run."""
+    return f"{run_folder}/train.json"
+
+
+def select_record(suite: str, task: str, adapter: str, strategy: str) -> str:
+    """Which learning rate an arm uses, where its grid has more than one."""
+    return f"{arm(suite, task, adapter, strategy)}/select.json"
+
+
+def prune_record(suite: str, adapter: str, strategy: str, seed: int | str) -> str:
+    """Record of pruning an arm's runs of all tasks with one seed."""
+    return f"{suite}/prune/{adapter}-{strategy}/seed{seed}.json"
+
+
+def interpolate_record(
+    suite: str, adapter: str, strategy: str, seed_a: int | str, seed_b: int | str
+) -> str:
+    """Record of an arm's paths between two seeds on all tasks."""
+    return f"{suite}/interpolate/{adapter}-{strategy}/seed{seed_a}-seed{seed_b}.json"
+
+
+def merge_record(suite: str, adapter: str, strategy: str, seed: int | str) -> str:
+    """Record of merging all tasks of a suite."""
+    return f"{suite}/merge/{adapter}-{strategy}/seed{seed}.json"
+
+
+def overhead_record(suite: str, adapter: str) -> str:
+    """Record of the training time of an adapter kind."""
+    return f"{suite}/overhead/{adapter}.json"
+
+
+# A run's folder with Snakemake's wildcards.
+RUN = run("{suite}", "{task}", "{adapter}", "{strategy}", "{lr}", "{seed}")
+# An arm's folder likewise.
+ARM = arm("{suite}", "{task}", "{adapter}", "{strategy}")

@@ -1,0 +1,138 @@
+"""Between the plan and the rules: paths with wildcards, input functions, parameters.
+
+The rules stay declarations; what they would have to compute is here, as tested functions.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coto.config import paths
+from coto.config.fingerprint import fingerprint
+from coto.config.plan import FIGURES, TABLES, Arm, Plan
+from coto.tasks.mirror import mirror_files
+from coto.tasks.registry import TASKS
+
+# Snakemake's wildcards: attributes by name.
+Wildcards = Any
+
+
+def let_jobs_run(checkout: str) -> None:
+    """Make jobs run this checkout, with the interpreter that runs Snakemake.
+
+    An activated conda environment goes before that interpreter.
+    """
+    os.environ["PYTHONPATH"] = checkout
+    here = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What the rules ask of a plan."""
+
+    plan: Plan
+
+    @property
+    def results(self) -> str:
+        """The results folder."""
+        return self.plan.config.results
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that a job asks a cluster for."""
+        return int(self.plan.config.device == "cuda")
+
+    def at(self, path: str) -> str:
+        """A path under the results folder."""
+        return f"{self.results}/{path}"
+
+    def root(self, wildcards: Wildcards) -> str:
+        """The results folder, as a job is told it."""
+        return self.results
+
+    def log(self, *parts: str) -> str:
+        """A job's log, by its stage and coordinates."""
+        return self.at(f"logs/{'/'.join(parts)}.log")
+
+    def benchmark(self, *parts: str) -> str:
+        """A job's time and memory as Snakemake measures them."""
+        return self.at(f"benchmarks/{'/'.join(parts)}.tsv")
+
+    @staticmethod
+    def settings(of: Callable[..., str]) -> Callable[[Wildcards], str]:
+        """A rule's settings parameter from the plan's method of that stage."""
+        return lambda wildcards: of(**dict(wildcards.items()))
+
+    # --- inputs --------------------------------------------------------------------------------
+
+    def corpora(self, wildcards: Wildcards) -> list[str]:
+        """The archive that an offline task is made from."""
+        return [self.at(paths.CORPORA)] if TASKS[wildcards.task].source == "vader" else []
+
+    def mirror(self, wildcards: Wildcards) -> list[str]:
+        """Files of the mirror that a task is made from; the hub itself is no file."""
+        task, mirror = TASKS[wildcards.task], self.plan.config.data.mirror
+        if task.source == "vader" or mirror is None:
+            return []
+        return [str(file) for file in mirror_files(task, Path(mirror).expanduser())]
+
+    def corpora_argument(self, wildcards: Wildcards) -> str:
+        """The option that tells ``prepare`` where the offline corpora are."""
+        if TASKS[wildcards.task].source != "vader":
+            return ""
+        return f"--corpora {self.at(paths.CORPORA)}"
+
+    def prepare_code(self, wildcards: Wildcards) -> str:
+        """Fingerprint of ``prepare`` with the one module that builds this task."""
+        return fingerprint("coto.stages.prepare", TASKS[wildcards.task].module)
+
+    def selection_records(self, wildcards: Wildcards) -> list[str]:
+        """Records of all runs that an arm's learning rate is chosen from."""
+        arm = Arm(wildcards.suite, wildcards.task, wildcards.adapter, wildcards.strategy)
+        return [
+            self.at(paths.train_record(run))
+            for seed in self.plan.selection_seeds(arm.suite)
+            for run in self.plan.runs(arm, seed)
+        ]
+
+    def trained(self, wildcards: Wildcards) -> list[str]:
+        """An arm's adapters of all tasks, and the records that choose among them."""
+        seeds = [v for name, v in wildcards.items() if name in ("seed", "seed_a", "seed_b")]
+        return [
+            self.at(path)
+            for task in self.plan.config.suites[wildcards.suite].tasks
+            for path in self.plan.adapters_of(
+                Arm(wildcards.suite, task, wildcards.adapter, wildcards.strategy), *seeds
+            )
+        ]
+
+    def test_rows(self, wildcards: Wildcards) -> list[str]:
+        """The reported rows of every task of a suite."""
+        return [
+            self.at(paths.data(wildcards.suite, task, "test"))
+            for task in self.plan.config.suites[wildcards.suite].tasks
+        ]
+
+    def overhead_rows(self, wildcards: Wildcards) -> str:
+        """The training rows whose batches are timed."""
+        return self.at(
+            paths.data(wildcards.suite, self.plan.overhead_task(wildcards.suite), "train")
+        )
+
+    def records(self, *suites: str) -> list[str]:
+        """All records of some suites, or of all."""
+        return [self.at(p) for stage in self.plan.records(*suites).values() for p in stage]
+
+    # --- outputs of the report -----------------------------------------------------------------
+
+    def tables(self, suffix: str) -> list[str]:
+        """Table files of one format."""
+        return [self.at(f"tables/{name}.{suffix}") for name in TABLES]
+
+    def figures(self, suffix: str) -> list[str]:
+        """Figure files of one format."""
+        return [self.at(f"figures/{name}.{suffix}") for name in FIGURES]

@@ -1,0 +1,1 @@
+"""An `evaluate` module, loaded by path; see :mod:`coto.evaluate.scoring`."""

@@ -1,0 +1,1 @@
+"""Pure operators on adapters: tensors in, tensors out, no I/O."""

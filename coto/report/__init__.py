@@ -1,0 +1,1 @@
+"""Tables, figures and claims from the records of a run."""

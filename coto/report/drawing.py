@@ -1,0 +1,96 @@
+"""How figures look and how they are written: legible, colour-blind safe, the same bytes again."""
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from coto.report.settings import Settings, Style
+from coto.report.writing import write_atomically
+
+Frames = Mapping[str, pd.DataFrame]
+Strategies = Mapping[str, Mapping[str, Any]]
+Drawer = Callable[[Frames, Strategies, Settings], Figure]
+
+# Okabe and Ito's palette, each colour with a marker and a hatch of its own, so that nothing is told
+# by colour alone.
+LOOKS: tuple[tuple[str, str, str], ...] = (
+    ("#0072B2", "o", ""),
+    ("#D55E00", "s", "//"),
+    ("#009E73", "^", ".."),
+    ("#CC79A7", "D", "xx"),
+    ("#E69F00", "v", "\\\\"),
+    ("#56B4E9", "P", "++"),
+    ("#000000", "X", "oo"),
+)
+
+_RC: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "hatch.linewidth": 0.6,
+    # Ids inside the SVG come from this salt instead of a random one.
+    "svg.hashsalt": "coto",
+}
+
+
+def look(strategies: list[str], strategy: str) -> tuple[str, str, str]:
+    """Colour, marker and hatch of a strategy among those shown."""
+    return LOOKS[strategies.index(strategy) % len(LOOKS)]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of that many inches, drawn without a display."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def message(text: str) -> Figure:
+    """A figure that says why there is nothing to see."""
+    figure = new_figure(5.0, 1.4)
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=10)
+    return figure
+
+
+def percent_axis(axes: Axes, label: str) -> None:
+    """Label a vertical axis whose values are already percent."""
+    axes.set_ylabel(f"{label} (%)")
+
+
+def legend_above(figure: Figure, axes: Axes) -> None:
+    """One legend for the whole figure, above it."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
+
+
+def write_figure(
+    draw: Drawer,
+    frames: Frames,
+    strategies: Strategies,
+    settings: Settings,
+    stem: Path,
+    style: Style,
+) -> list[Path]:
+    """Draw and write ``stem.png`` and ``stem.svg``."""
+    written = []
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_RC}):
+        figure = draw(frames, strategies, settings)
+        for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=suffix[1:], dpi=style.dpi, metadata=metadata)
+            write_atomically(stem.with_suffix(suffix), buffer.getvalue())
+            written.append(stem.with_suffix(suffix))
+    return written

@@ -1,0 +1,131 @@
+"""From rows of records to the quantities that tables and claims are about.
+
+Every function returns rows with ``suite, task, adapter, strategy, seed, value``, plus what the
+quantity is split by; ``seed`` is a label: a number, or a pair of numbers where two runs are mixed.
+"""
+
+import pandas as pd
+
+from coto.errors import CotoError
+
+BASELINE = "vanilla"
+ARM = ["suite", "task", "adapter", "strategy"]
+
+# The order in which tables and figures show things; names that are not here follow by alphabet.
+ORDER: dict[str, tuple[str, ...]] = {
+    "adapter": ("lora", "rslora", "dora", "hira", "pissa"),
+    "strategy": (BASELINE, "coto", "coto-high", "coto-low", "stochastic-depth", "dropout"),
+    "space": ("fusion", "ensemble"),
+    "keep": ("all", "odd", "even", "low", "middle", "high", "query", "key", "value"),
+}
+
+
+def ranked(column: str, names: pd.Series | list[str]) -> list[str]:
+    """Distinct names in the order in which they are shown."""
+    known = ORDER.get(column, ())
+    position = {name: i for i, name in enumerate(known)}
+    return sorted(set(names), key=lambda name: (position.get(name, len(known)), name))
+
+
+def final_runs(train: pd.DataFrame, select: pd.DataFrame) -> pd.DataFrame:
+    """Training rows of the learning rate that each arm uses.
+
+    Raises:
+        CotoError: an arm was trained with several rates and no record chooses exactly one.
+    """
+    chosen = select[select["selected"].astype(bool)] if len(select) else select
+    chosen = chosen[[*ARM, "lr"]].drop_duplicates()
+    rates = train[[*ARM, "lr"]].drop_duplicates()
+    merged = rates.merge(chosen.assign(chosen=True), on=[*ARM, "lr"], how="left")
+    arms = merged.groupby(ARM)
+    undecided = arms["lr"].transform("size").gt(1) & arms["chosen"].transform("count").ne(1)
+    if undecided.any():
+        arm = "/".join(merged.loc[undecided, ARM].iloc[0])
+        raise CotoError(f"select: {arm}: expected one selected learning rate out of several")
+    used = merged[merged["chosen"].notna() | arms["lr"].transform("size").eq(1)]
+    return train.merge(used[[*ARM, "lr"]], on=[*ARM, "lr"])
+
+
+def test_scores(train: pd.DataFrame, select: pd.DataFrame) -> pd.DataFrame:
+    """Scores on the reported split."""
+    runs = final_runs(train, select)
+    return runs[runs["split"] == "test"]
+
+
+def path_scores(interpolate: pd.DataFrame) -> pd.DataFrame:
+    """Headline scores along the path between two seeds; ``seed`` is the pair."""
+    rows = headline(interpolate)
+    pairs = list(zip(rows["seed_a"], rows["seed_b"], strict=True))
+    return rows.assign(seed=pd.Series(pairs, index=rows.index, dtype=object))
+
+
+def midpoints(interpolate: pd.DataFrame) -> pd.DataFrame:
+    """Scores half-way between two seeds; no rows where 0.5 is not among the weights."""
+    rows = path_scores(interpolate)
+    return rows[(rows["weight"] - 0.5).abs() < 1e-9]
+
+
+def barriers(interpolate: pd.DataFrame) -> pd.DataFrame:
+    """How far a path sags below the straight line between the scores of its ends.
+
+    ``max over λ of (1 - λ) s(0) + λ s(1) - s(λ)``, 0 at least, as both ends are on the path. Paths
+    without both ends are left out. (Frankle et al., Linear Mode Connectivity, 2020; that the paper
+    uses it is inferred.)
+    """
+    rows = path_scores(interpolate)
+    path = [*ARM, "seed_a", "seed_b", "space", "metric"]
+    ends = {}
+    for name, weight in (("start", 0.0), ("end", 1.0)):
+        at = rows[(rows["weight"] - weight).abs() < 1e-9]
+        ends[name] = at[[*path, "value"]].rename(columns={"value": name})
+    rows = rows.merge(ends["start"], on=path).merge(ends["end"], on=path)
+    line = (1 - rows["weight"]) * rows["start"] + rows["weight"] * rows["end"]
+    rows = rows.assign(value=line - rows["value"]).drop(columns=["start", "end"])
+    return rows.sort_values("value", kind="stable").drop_duplicates(path, keep="last").sort_index()
+
+
+def merged_scores(merge: pd.DataFrame) -> pd.DataFrame:
+    """Headline scores of the merge of the most tasks."""
+    rows = headline(merge)
+    most = rows.groupby(["suite", "adapter", "strategy"])["merged_tasks"].transform("max")
+    return rows[rows["merged_tasks"] == most]
+
+
+def pruned_mean(prune: pd.DataFrame) -> pd.DataFrame:
+    """Mean over the structured prunings; both parities of every other layer count as one.
+
+    The paper's bars are everyother, low, middle, high, query, key and value; which parity its
+    everyother keeps is not known.
+    """
+    rows = headline(prune)
+    rows = rows[rows["keep"] != "all"]
+    kind = rows["keep"].replace({"odd": "everyother", "even": "everyother"})
+    per_kind = rows.assign(kind=kind).groupby([*ARM, "seed", "kind"])["value"].mean()
+    return per_kind.groupby([*ARM, "seed"]).mean().reset_index()
+
+
+def every_other(prune: pd.DataFrame) -> pd.DataFrame:
+    """Mean over the two parities of keeping every other layer."""
+    rows = headline(prune)
+    rows = rows[rows["keep"].isin(["odd", "even"])]
+    return rows.groupby([*ARM, "seed"])["value"].mean().reset_index()
+
+
+def step_times(overhead: pd.DataFrame) -> pd.DataFrame:
+    """Seconds per step; ``seed`` numbers an arm's repeated measurements, in record order."""
+    repeat = overhead.groupby(ARM).cumcount()
+    return overhead.assign(seed=repeat, value=overhead["seconds_per_step"])
+
+
+def time_saved(overhead: pd.DataFrame) -> pd.DataFrame:
+    """Share of the baseline's time per step that an arm saves, per repeat; 0 for the baseline."""
+    rows = step_times(overhead)
+    place = ["suite", "task", "adapter", "seed"]
+    base = rows.loc[rows["strategy"] == BASELINE, [*place, "value"]]
+    rows = rows.merge(base.rename(columns={"value": "base"}), on=place)
+    return rows.assign(value=1 - rows["value"] / rows["base"]).drop(columns="base")
+
+
+def headline(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of each task's headline metric."""
+    return rows[rows["headline"].astype(bool)]

@@ -1,0 +1,1 @@
+"""Stages of the workflow: read inputs, call the library, write one record."""

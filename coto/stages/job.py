@@ -1,0 +1,82 @@
+"""What every stage is given, and what stages share in reading it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from coto import record
+from coto.config import paths
+from coto.config.axes import record_paths
+from coto.errors import CotoError
+from coto.tasks.registry import TASKS, Task
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stage's settings and the place where its inputs and outputs are."""
+
+    settings: Mapping[str, Any]
+    root: Path
+    """The results folder."""
+    threads: int = 1
+    code: str = ""
+    """Fingerprint of the stage's code."""
+
+    @property
+    def task(self) -> Task:
+        """The task that the job works on."""
+        return TASKS[self.settings["task"]]
+
+    def rows(self, task: str, split: str) -> pd.DataFrame:
+        """Prepared rows of one part of a task."""
+        path = self.root / paths.data(self.settings["suite"], task, split)
+        try:
+            return pd.read_parquet(path)
+        except OSError as error:
+            raise CotoError(f"rows {str(path)!r}: cannot be read ({error})") from None
+
+    def adapter(self, task: str, seed: int) -> Path:
+        """The trained adapter of a task and seed, at the arm's chosen learning rate."""
+        settings = self.settings
+        at = (settings["suite"], task, settings["adapter"], settings["strategy"])
+        lrs = settings["lrs"]
+        if len(lrs) > 1:
+            (lr,) = {
+                paths.number(row["lr"])
+                for row in record.read(self.root / paths.select_record(*at))["rows"]
+                if row["selected"]
+            }
+        else:
+            (lr,) = lrs
+        return self.root / paths.adapter_weights(paths.run(*at, lr, seed))
+
+    def records(self) -> dict[str, list[Path]]:
+        """Paths of the records that the report reads, by stage."""
+        return {
+            stage: [self.root / path for path in found]
+            for stage, found in record_paths(self.settings["axes"]).items()
+        }
+
+
+def spelled(scores: Mapping[str, float]) -> str:
+    """Scores as a person reads them in a log."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
+
+
+def metric_rows(
+    task: Task, scores: Mapping[str, float], count: int, /, **coordinates: Any
+) -> list[dict[str, Any]]:
+    """One row per metric, as all records have them."""
+    return [
+        {
+            **coordinates,
+            "metric": metric,
+            "value": value,
+            "headline": metric == task.headline,
+            "n": count,
+        }
+        for metric, value in scores.items()
+    ]

@@ -1,0 +1,1 @@
+"""Tasks: rows, splits, metric. A task knows no adapter."""

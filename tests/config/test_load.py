@@ -1,0 +1,101 @@
+"""Every bad input gives one line with key, value and expectation, before any job runs."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from coto.config.load import ConfigError, load, overlay, validate
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def edited(path: str, value: object) -> dict:
+    raw = copy.deepcopy(DEFAULT)
+    *parents, last = path.split("/")
+    node = raw
+    for key in parents:
+        node = node.setdefault(key, {}) if isinstance(node, dict) else node[int(key)]
+    node[last] = value
+    return raw
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", *sorted(p.name for p in (ROOT / "configs").glob("*.yaml"))]
+)
+def test_every_shipped_config_is_valid(name):
+    files = [ROOT / "config.yaml"]
+    if name != "config.yaml":
+        files.append(ROOT / "configs" / name)
+    assert load(*files).suites
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("resutls", "x", ["resutls: unknown key", "did you mean 'results'"]),
+        ("data/mirorr", "x", ["data.mirorr: unknown key", "'mirror'"]),
+        ("suites/glue/sedes", [0], ["suites.glue.sedes: unknown key", "'seeds'"]),
+        ("suites/glue/train/step", 5, ["suites.glue.train.step: unknown key", "'steps'"]),
+        ("adapters/lora/rnk", 4, ["adapters.lora.rnk: unknown key", "'rank'"]),
+        ("strategies/coto/p_0", 0.1, ["strategies.coto.p_0: unknown key", "'p0'"]),
+        (
+            "suites/glue/learning_rates/lora",
+            ["1e-4"],
+            ["suites.glue.learning_rates.lora[0]", '"1e-4"', "number", "0.0001", "1.0e-4"],
+        ),
+        ("suites/glue/seeds", [0, -3], ["suites.glue.seeds[1] = -3", "greater than or equal to 0"]),
+        ("suites/glue/seeds", [0, 0], ["suites.glue.seeds = [0, 0]", "no value twice"]),
+        ("suites/glue/seeds", [0.5], ["suites.glue.seeds[0] = 0.5", "integer"]),
+        ("strategies/coto/p0", 1.5, ["strategies.coto.p0 = 1.5", "less than or equal to 1"]),
+        ("strategies/coto", {"p0": 0.9, "p1": 0.5}, ["strategies.coto.p0 = 0.9", "p1 = 0.5"]),
+        ("suites/glue/tasks", ["moveis"], ["suites.glue.tasks[0] = 'moveis'", "'movies'"]),
+        ("suites/glue/adapters", ["lorra"], ["suites.glue.adapters[0] = 'lorra'", "'lora'"]),
+        ("suites/glue/strategies", ["cotto"], ["suites.glue.strategies[0] = 'cotto'", "'coto'"]),
+        ("suites/glue/backbone", "minilmm", ["suites.glue.backbone = 'minilmm'", "'minilm'"]),
+        (
+            "data/mirror",
+            "/nowhere/at/all",
+            ["data.mirror = '/nowhere/at/all'", "existing directory"],
+        ),
+        ("adapters/lora/rank", 385, ["adapters.lora.rank = 385", "at most 384"]),
+        ("adapters/lora/rank", 0, ["adapters.lora.rank = 0", "greater than 0"]),
+        ("adapters/lora/kind", "lohra", ["adapters.lora.kind", '"lohra"', "'lora'"]),
+        ("suites/glue/train/epochs", 2, ["steps = ", "epochs = 2", "exactly one"]),
+        ("suites/glue/learning_rates", {"lora": [0.1]}, ["learning_rates.hira: missing"]),
+        ("suites/glue/learning_rates/lora-cotto", [0.1], ["lora-cotto", "'lora-coto'"]),
+        ("suites/glue/merge/weights", {"movies": 1.0}, ["merge.weights", "one weight for each"]),
+        ("suites/glue/prune/keep", ["everyother"], ["suites.glue.prune.keep[0]", '"everyother"']),
+        ("backbones/minilm/hub", "a/b", ["backbones.minilm = package, hub", "exactly one"]),
+        ("suites/tables", DEFAULT["suites"]["glue"], ["suites.tables", "other than"]),
+        ("suites/glue/train", {}, ["suites.glue.train", "exactly one"]),
+        ("device", "gpu", ["device", '"gpu"', "'cuda'"]),
+    ],
+)
+def test_bad_input_is_one_clear_line(path, value, words):
+    with pytest.raises(ConfigError) as caught:
+        validate(edited(path, value))
+    lines = str(caught.value).splitlines()
+    matching = [line for line in lines if all(word in line for word in words)]
+    assert len(matching) == 1, lines
+
+
+def test_a_task_that_the_mirror_lacks_is_told_before_any_job(tmp_path):
+    raw = overlay(DEFAULT, {"data": {"mirror": str(tmp_path)}})
+    raw["suites"]["glue"]["tasks"] = ["cola"]
+    with pytest.raises(ConfigError, match="cola"):
+        validate(raw)
+
+
+def test_broken_yaml_and_missing_files_are_told(tmp_path):
+    (tmp_path / "broken.yaml").write_text("suites: [")
+    with pytest.raises(ConfigError, match=r"broken\.yaml"):
+        load(tmp_path / "broken.yaml")
+    with pytest.raises(ConfigError, match=r"absent\.yaml.*No such file"):
+        load(tmp_path / "absent.yaml")
+
+
+def test_overlay_merges_mappings_and_replaces_lists():
+    assert overlay({"a": {"b": 1, "c": [1, 2]}}, {"a": {"c": [3]}}) == {"a": {"b": 1, "c": [3]}}

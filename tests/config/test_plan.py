@@ -1,0 +1,160 @@
+"""Canonical settings, fingerprints, and pages generated from the models."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+
+from coto.cli import STAGES, module_of
+from coto.config import reference
+from coto.config.axes import canonical
+from coto.config.fingerprint import ENTRIES, fingerprint, import_closure
+from coto.config.load import load, overlay, validate
+from coto.config.models import AdapterKind, StrategyKind
+from coto.config.plan import FIGURES, TABLES, Plan
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def plan(**over: object) -> Plan:
+    return Plan(validate(overlay(DEFAULT, over)))
+
+
+def test_reading_the_config_imports_no_heavy_package():
+    code = (
+        "import sys; from pathlib import Path; from coto.config.load import load;"
+        "from coto.config.wiring import Wiring; from coto.config.plan import Plan;"
+        "from coto.cli import module_of; from coto.config.fingerprint import fingerprint;"
+        "plan = Plan(load(Path('config.yaml'))); plan.records(); fingerprint(module_of('train'));"
+        "print([m for m in ('torch', 'pandas', 'transformers', 'datasets') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_settings_are_canonical():
+    first = plan().train("glue", "movies", "lora", "coto", "0.004", "1")
+    assert first == canonical(json.loads(first))
+    assert canonical({"b": 1, "a": 2}) == canonical({"a": 2, "b": 1})
+
+
+def test_one_spelling_per_number():
+    # 1 and 1.0 are the same probability; YAML writes either.
+    assert plan(strategies={"coto": {"p1": 1}}) == plan(strategies={"coto": {"p1": 1.0}})
+
+
+def test_settings_of_a_run_hold_no_fan_out_lists():
+    few, more = plan(), plan(suites={"glue": {"seeds": [0, 1, 2], "tasks": ["movies"]}})
+    at = ("glue", "movies", "lora", "coto", "0.004", "1")
+    assert few.train(*at) == more.train(*at)
+    seeds = plan(suites={"glue": {"seeds": [0, 1, 2]}})
+    assert few.prune("glue", "lora", "coto", "1") == seeds.prune("glue", "lora", "coto", "1")
+
+
+def test_both_arms_of_a_pair_differ_in_the_strategy_alone():
+    read = [
+        json.loads(plan().train("glue", "movies", "lora", strategy, "0.004", "0"))
+        for strategy in ("vanilla", "coto")
+    ]
+    differing = {key for key in read[0] if read[0][key] != read[1][key]}
+    assert differing == {"strategy", "strategy_settings"}
+
+
+def test_the_grid_of_an_arm_goes_before_the_adapters():
+    rates = {"lora": [1.0e-3], "lora-coto": [2.0e-3, 4.0e-3], "hira": [1.0e-2]}
+    custom = plan(suites={"glue": {"learning_rates": rates}})
+    assert custom.grid("glue", "lora", "vanilla") == ["0.001"]
+    assert custom.grid("glue", "lora", "coto") == ["0.002", "0.004"]
+    assert len(custom.records()["select"]) == len(DEFAULT["suites"]["glue"]["tasks"])
+
+
+def test_records_match_the_axes():
+    config = load(ROOT / "config.yaml", ROOT / "configs" / "smoke.yaml")
+    suite = config.suites["glue"]
+    arms = len(suite.adapters) * len(suite.strategies)
+    counts = {stage: len(found) for stage, found in Plan(config).records().items()}
+    assert counts == {
+        "train": len(suite.tasks) * arms * len(suite.seeds),
+        "select": 0,
+        "prune": arms * len(suite.seeds),
+        "interpolate": arms,
+        "merge": arms * len(suite.seeds),
+        "overhead": len(suite.adapters),
+    }
+
+
+def test_report_settings_stay_small_with_thousands_of_runs():
+    # A command line holds 128 KiB.
+    many = plan(suites={"glue": {"seeds": list(range(500))}})
+    assert len(many.records()["train"]) == 8000
+    assert len(many.tables()) < 20_000
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_closures_are_of_this_package_and_follow_imports(stage):
+    closure = import_closure(module_of(stage))
+    assert module_of(stage) in closure
+    assert "coto" in closure
+    assert all(
+        (ROOT / name.replace(".", "/")).with_suffix(".py").is_file()
+        or (ROOT / name.replace(".", "/") / "__init__.py").is_file()
+        for name in closure
+    )
+
+
+def test_closures_keep_stages_apart():
+    train, prune = import_closure("coto.stages.train"), import_closure("coto.stages.prune")
+    assert "coto.method.gate" in train
+    assert "coto.operators.merge" not in train
+    assert "coto.operators.merge" not in prune
+    assert "coto.training" not in prune
+    assert not any(name.startswith("coto.report") for name in train)
+    assert not any(name.startswith("coto.config.models") for name in train)
+
+
+def test_fingerprint_ignores_entries_of_tables():
+    assert set(import_closure("coto.stages.train")) & ENTRIES
+    assert fingerprint("coto.tasks.registry") == fingerprint("coto.tasks.registry", "coto.tasks")
+
+
+def test_fingerprint_of_an_unknown_module_is_refused():
+    with pytest.raises(ValueError, match=r"coto\.nothing"):
+        fingerprint("coto.nothing")
+
+
+def test_generated_pages_are_current():
+    assert (ROOT / "docs" / "config.md").read_text() == reference.page(), "run `make docs`"
+    assert (ROOT / "docs" / "config.schema.json").read_text() == reference.schema()
+
+
+def test_conda_environment_names_the_constraints_pins():
+    lines = (ROOT / "envs" / "constraints.txt").read_text().splitlines()
+    pins = {line for line in lines if line and not line.startswith("#")}
+    environment = yaml.safe_load((ROOT / "envs" / "coto.yaml").read_text())
+    (pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert set(pip) == pins
+
+
+def test_the_names_that_a_config_may_use_are_those_that_exist():
+    from coto.adapters.kinds import KINDS
+    from coto.method.strategies import make_strategy
+
+    assert set(get_args(AdapterKind)) == set(KINDS)
+    assert [make_strategy(name).name for name in get_args(StrategyKind)] == list(
+        get_args(StrategyKind)
+    )
+
+
+def test_report_outputs_are_those_that_the_rules_declare():
+    from coto.report.figures import FIGURES as drawn
+    from coto.report.tables import TABLES as built
+
+    assert set(TABLES) == set(built)
+    assert set(FIGURES) == set(drawn)

@@ -1,0 +1,145 @@
+"""Merging by algebraic identity, over random shapes, for every kind."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coto.errors import CotoError
+from coto.operators.adapter import Factors, LowRankAdapter, deltas
+from coto.operators.merge import average_heads, ensemble, fusion, merge
+
+KINDS = ("lora", "dora", "hira")
+shapes = st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(1, 4))
+
+
+def random_adapter(kind, shape, seed, modules=2, scaling=1.7) -> LowRankAdapter:
+    out, width, rank = shape
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*size):
+        return torch.randn(*size, generator=generator, dtype=torch.float64)
+
+    factors = {
+        f"layer.{i}.query": Factors(
+            draw(rank, width), draw(out, rank), draw(out).abs() if kind == "dora" else None
+        )
+        for i in range(modules)
+    }
+    return LowRankAdapter(kind, scaling, factors, {"head.weight": draw(2, 3)})
+
+
+def random_base(adapter: LowRankAdapter, seed=9) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randn(f.b.shape[0], f.a.shape[1], generator=generator, dtype=torch.float64)
+        for name, f in adapter.modules.items()
+    }
+
+
+def close(left, right):
+    assert left.keys() == right.keys()
+    for name in left:
+        torch.testing.assert_close(left[name], right[name])
+
+
+@pytest.mark.parametrize("kind", ["lora", "hira"])
+@given(shape=shapes, seed=st.integers(0, 99), weight=st.floats(0, 1))
+@settings(max_examples=25, deadline=None)
+def test_ensemble_minus_fusion_is_the_cross_term(kind, shape, seed, weight):
+    first, second = (random_adapter(kind, shape, seed + i) for i in range(2))
+    base = random_base(first)
+    weights = [1 - weight, weight]
+    fused = merge("fusion", [first, second], weights, base)
+    mixed = merge("ensemble", [first, second], weights, base)
+    for name, a in first.modules.items():
+        b = second.modules[name]
+        cross = weight * (1 - weight) * (a.b - b.b) @ (a.a - b.a)
+        gap = base[name] * cross if kind == "hira" else first.scaling * cross
+        torch.testing.assert_close(mixed[name] - fused[name], gap)
+
+
+@pytest.mark.parametrize("space", ["fusion", "ensemble"])
+@pytest.mark.parametrize("kind", KINDS)
+@given(shape=shapes, seed=st.integers(0, 99), count=st.integers(1, 4))
+@settings(max_examples=10, deadline=None)
+def test_merging_an_adapter_with_itself_is_that_adapter(kind, space, shape, seed, count):
+    adapter = random_adapter(kind, shape, seed)
+    base = random_base(adapter)
+    close(merge(space, [adapter] * count, [1 / count] * count, base), deltas(adapter, base))
+
+
+@pytest.mark.parametrize("space", ["fusion", "ensemble"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_order_does_not_matter_and_ends_are_the_adapters(kind, space):
+    adapters = [random_adapter(kind, (5, 4, 2), seed) for seed in range(3)]
+    base = random_base(adapters[0])
+    weights = [0.5, 0.3, 0.2]
+    close(merge(space, adapters, weights, base), merge(space, adapters[::-1], weights[::-1], base))
+    close(merge(space, adapters, [0, 1, 0], base), deltas(adapters[1], base))
+
+
+@given(shape=shapes, seed=st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_a_joint_rotation_moves_fusion_but_never_ensemble(shape, seed):
+    _, _, rank = shape
+    first, second = (random_adapter("lora", shape, seed + i) for i in range(2))
+    rotation = torch.linalg.qr(
+        random_adapter("lora", (rank, rank, rank), seed).modules["layer.0.query"].a
+    )[0]
+    turned = LowRankAdapter(
+        "lora",
+        second.scaling,
+        {n: Factors(rotation.T @ f.a, f.b @ rotation) for n, f in second.modules.items()},
+        second.heads,
+    )
+    base = random_base(first)
+    close(ensemble([first, second], [0.5, 0.5], base), ensemble([first, turned], [0.5, 0.5], base))
+    both = [
+        LowRankAdapter(
+            "lora",
+            a.scaling,
+            {n: Factors(rotation.T @ f.a, f.b @ rotation) for n, f in a.modules.items()},
+            a.heads,
+        )
+        for a in (first, second)
+    ]
+    close(
+        merge("fusion", [first, second], [0.5, 0.5], base), merge("fusion", both, [0.5, 0.5], base)
+    )
+
+
+def test_fusion_of_independent_adapters_shrinks_the_update():
+    # Factor space has 1/4 of each delta plus cross terms at 1:1; PEFT's `linear` has neither.
+    first, second = (random_adapter("lora", (6, 5, 2), seed) for seed in (1, 2))
+    base = random_base(first)
+    fused = merge("fusion", [first, second], [0.5, 0.5], base)
+    for name in fused:
+        a, b = first.modules[name], second.modules[name]
+        expected = first.scaling * 0.25 * (a.b @ a.a + b.b @ b.a + a.b @ b.a + b.b @ a.a)
+        torch.testing.assert_close(fused[name], expected)
+
+
+def test_heads_are_averaged():
+    first, second = (random_adapter("lora", (2, 2, 1), seed) for seed in (1, 2))
+    head = average_heads([first, second], [0.25, 0.75])["head.weight"]
+    torch.testing.assert_close(
+        head, 0.25 * first.heads["head.weight"] + 0.75 * second.heads["head.weight"]
+    )
+
+
+def test_what_cannot_be_merged_is_refused_in_one_line():
+    lora = random_adapter("lora", (4, 4, 2), 0)
+    base = random_base(lora)
+    with pytest.raises(CotoError, match="kinds lora and hira"):
+        merge("ensemble", [lora, random_adapter("hira", (4, 4, 2), 1)], [0.5, 0.5], base)
+    with pytest.raises(CotoError, match="ranks 2 and 3"):
+        fusion([lora, random_adapter("lora", (4, 4, 3), 1)], [0.5, 0.5])
+    with pytest.raises(CotoError, match=r"scalings 1\.7 and 2\.0"):
+        fusion([lora, random_adapter("lora", (4, 4, 2), 1, scaling=2.0)], [0.5, 0.5])
+    with pytest.raises(CotoError, match=r"only some adapters have layer\.2\.query"):
+        fusion([lora, random_adapter("lora", (4, 4, 2), 1, modules=3)], [0.5, 0.5])
+    with pytest.raises(CotoError, match="1 adapters and 2 weights"):
+        fusion([lora], [0.5, 0.5])
+    with pytest.raises(CotoError, match="space = 'linear': expected fusion or ensemble"):
+        merge("linear", [lora], [1.0], base)

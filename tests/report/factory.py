@@ -1,0 +1,124 @@
+"""Synthetic records in the format that the stages write, with known effects."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TASKS = ("acceptability", "movies", "news", "tweets")
+KEEP = ("all", "odd", "even", "low", "middle", "high", "query", "key", "value")
+KEPT = {"all": 18, "odd": 9, "even": 9}
+WEIGHTS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)
+
+
+def make_records(
+    root: Path,
+    *,
+    tasks: tuple[str, ...] = TASKS,
+    adapters: tuple[str, ...] = ("lora", "dora"),
+    strategies: tuple[str, ...] = ("vanilla", "coto"),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    lrs: tuple[float, ...] = (4e-3,),
+    single_gain: float = 0.0,
+    merge_gain: float = 0.08,
+    prune_gain: float = 0.06,
+    time_saved: float = 0.08,
+    noise: float = 0.01,
+    collapsed: bool = False,
+) -> dict[str, list[Path]]:
+    """Write one record per job and return their paths by stage."""
+    rng = np.random.default_rng(7)
+    found: dict[str, list[Path]] = {
+        stage: [] for stage in ("train", "select", "interpolate", "merge", "prune", "overhead")
+    }
+
+    def write(stage: str, name: str, rows: list[dict[str, Any]], **extra: Any) -> None:
+        path = root / f"{stage}-{name}.json"
+        environment = {"device": "cpu", "hardware": "test machine", "wall_s": 1.0}
+        record = {"stage": stage, "settings": {}, "environment": environment, "rows": rows}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record | extra))
+        found[stage].append(path)
+
+    def score(base: float) -> float:
+        return float(np.clip(round((base + noise * rng.normal()) * 400) / 400, 0, 1))
+
+    level = {task: 0.72 + 0.04 * i for i, task in enumerate(tasks)}
+    for adapter in adapters:
+        for strategy in strategies:
+            coto = float(strategy != "vanilla")
+            arm = {"suite": "glue", "adapter": adapter, "strategy": strategy}
+            for task in tasks:
+                here = {**arm, "task": task}
+                for seed in seeds:
+                    for i, lr in enumerate(lrs):
+                        top = level[task] + single_gain * coto - 0.03 * abs(i - len(lrs) // 2)
+                        flag = "collapsed" if collapsed and task == tasks[0] and seed == 0 else ""
+                        run = {**here, "lr": lr, "seed": seed, "n": 400, "flag": flag}
+                        rows = [
+                            {**run, "split": split, "metric": metric, "value": score(top - drop)}
+                            | {"headline": metric == "accuracy"}
+                            for split in ("validation", "test")
+                            for metric, drop in (("accuracy", 0.0), ("f1", 0.02))
+                        ]
+                        name = f"{task}-{adapter}-{strategy}-{lr:g}-{seed}"
+                        write("train", name, rows, training={"steps": 300})
+                    rows = [
+                        {**here, "seed": seed, "keep": keep, "metric": "accuracy", "n": 400}
+                        | {"adapters_kept": KEPT.get(keep, 6), "adapters_total": 18}
+                        | {"headline": True}
+                        | {
+                            "value": score(level[task])
+                            if keep == "all"
+                            else score(level[task] - 0.13 + prune_gain * coto)
+                        }
+                        for keep in KEEP
+                    ]
+                    write("prune", f"{task}-{adapter}-{strategy}-{seed}", rows)
+                if len(lrs) > 1:
+                    rows = [
+                        {**here, "lr": lr, "seed": seed, "metric": "accuracy"}
+                        | {"value": 0.7, "selected": lr == lrs[len(lrs) // 2]}
+                        for lr in lrs
+                        for seed in seeds
+                    ]
+                    write("select", f"{task}-{adapter}-{strategy}", rows)
+                for i, a in enumerate(seeds):
+                    for b in seeds[i + 1 :]:
+                        rows = []
+                        for space, sag in (("fusion", 0.18), ("ensemble", 0.08)):
+                            for w in WEIGHTS:
+                                dip = 4 * w * (1 - w) * (sag - merge_gain * coto * sag / 0.18)
+                                rows.append(
+                                    {**here, "seed_a": a, "seed_b": b, "space": space, "weight": w}
+                                    | {"metric": "accuracy", "value": score(level[task] - dip)}
+                                    | {"headline": True, "n": 400}
+                                )
+                        write("interpolate", f"{task}-{adapter}-{strategy}-{a}-{b}", rows)
+            for seed in seeds:
+                rows = [
+                    {**arm, "task": task, "seed": seed, "space": space, "merged_tasks": len(tasks)}
+                    | {"metric": "accuracy", "headline": True, "n": 400}
+                    | {"value": score(level[task] - sag + merge_gain * coto)}
+                    for space, sag in (("fusion", 0.15), ("ensemble", 0.1))
+                    for task in tasks
+                ]
+                write("merge", f"{adapter}-{strategy}-{seed}", rows)
+        rows = [
+            {"suite": "glue", "task": tasks[0], "adapter": adapter, "strategy": strategy}
+            | {"steps": 10, "batch_size": 32, "threads": 2, "device": "cpu"}
+            | {
+                "hardware": "Some CPU @ 2.0 GHz",
+                "active_share": 0.66 if strategy != "vanilla" else 1.0,
+            }
+            | {
+                "seconds_per_step": 0.4
+                * (1 - (time_saved if strategy != "vanilla" else 0))
+                * (1 + 0.005 * rng.normal())
+            }
+            for _ in range(4)
+            for strategy in strategies
+        ]
+        write("overhead", adapter, rows)
+    return found

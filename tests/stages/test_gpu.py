@@ -1,0 +1,33 @@
+"""The same stages on a GPU: `python -m pytest -m gpu` on a machine that has one."""
+
+import pytest
+import torch
+
+from coto import record
+from coto.config import paths
+from coto.stages import overhead, prune, train
+from tests.stages.conftest import AT, job_of, plan_of
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is visible"),
+]
+
+
+@pytest.mark.parametrize("adapter", ["lora", "dora", "hira"])
+def test_a_gpu_trains_prunes_and_is_named(root, adapter):
+    plan = plan_of(device="cuda", precision="auto")
+    lr = plan.grid("glue", adapter, "coto")[0]
+    folder = root / paths.run(*AT, adapter, "coto", lr, 0)
+    weights, out = root / paths.adapter_weights(str(folder)), folder / "train.json"
+    train.run(job_of(root, plan.train(*AT, adapter, "coto", lr, "0")), weights, out)
+    pruned = root / "prune.json"
+    prune.run(job_of(root, plan.prune("glue", adapter, "coto", "0")), pruned)
+    name = torch.cuda.get_device_name()
+    assert record.read(out)["environment"]["device"] == name
+    (whole,) = (r["value"] for r in record.read(pruned)["rows"] if r["keep"] == "all")
+    (trained,) = (r["value"] for r in record.read(out)["rows"] if r["split"] == "test")
+    assert abs(whole - trained) <= 1 / 12  # one row of twelve: W + ΔW rounds otherwise in bf16
+    timed = root / "overhead.json"
+    overhead.run(job_of(root, plan.overhead("glue", adapter)), timed)
+    assert {row["device"] for row in record.read(timed)["rows"]} == {name}

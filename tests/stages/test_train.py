@@ -1,0 +1,144 @@
+"""Training: paired arms, exact resume, guards."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from coto.adapters.store import check_adapter
+from coto.config import paths
+from coto.config.plan import Plan
+from coto.errors import CotoError
+from coto.stages import train
+from coto.training import build_model
+from tests.stages.conftest import AT, job_of, plan_of
+
+CPU = torch.device("cpu")
+LR = {"lora": "0.004", "dora": "0.004", "hira": "0.01"}
+
+
+def trained(root: Path, plan: Plan, adapter: str, strategy: str, seed: int = 0) -> dict:
+    job = job_of(root, plan.train(*AT, adapter, strategy, LR[adapter], str(seed)))
+    folder = root / f"{adapter}-{strategy}-{seed}"
+    train.run(job, folder / "adapter", folder / "train.json")
+    return load_file(folder / "adapter" / "adapter_model.safetensors")
+
+
+def same(left: dict, right: dict) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+@pytest.mark.parametrize("adapter", list(LR))
+def test_coto_that_is_always_on_is_vanilla_bit_for_bit(root, adapter):
+    always = {"coto": {"p0": 1.0, "p1": 1.0}}
+    plan = plan_of(strategies=always)
+    assert same(trained(root, plan, adapter, "vanilla"), trained(root, plan, adapter, "coto"))
+
+
+def test_coto_differs_from_vanilla_and_repeats_itself(root):
+    plan = plan_of()
+    first = trained(root, plan, "lora", "coto")
+    assert not same(first, trained(root, plan, "lora", "vanilla"))
+    assert same(first, trained(root, plan, "lora", "coto"))
+
+
+def test_arms_of_a_pair_start_equal_and_seeds_differ():
+    plan = plan_of()
+
+    def start(strategy: str, seed: int) -> dict:
+        settings = json.loads(plan.train(*AT, "lora", strategy, "0.004", str(seed)))
+        return build_model(settings, CPU, 2, seed)[0].state_dict()
+
+    assert same(start("vanilla", 0), start("coto", 0))
+    assert not same(start("vanilla", 0), start("vanilla", 1))
+
+
+def test_the_record_says_what_a_reader_must_know(root):
+    trained(root, plan_of(), "lora", "coto")
+    record = json.loads((root / "lora-coto-0" / "train.json").read_text())
+    assert record["settings"]["strategy_settings"]["p0"] == 0.1
+    assert record["training"]["steps"] == 4
+    assert record["training"]["truncated"] == 0
+    environment = record["environment"]
+    assert environment["packages"]["torch"] == torch.__version__
+    assert environment["device"] == "CPU"
+    assert environment["precision"] == "fp32"
+    assert environment["peak_memory_mb"] > 100
+    rows = record["rows"]
+    assert {(row["split"], row["n"]) for row in rows} == {("validation", 8), ("test", 12)}
+    assert all(row["headline"] for row in rows if row["metric"] == "accuracy")
+
+
+def test_an_adapter_loads_with_plain_peft(root):
+    from peft import PeftModel
+
+    from coto.backbones import encoder
+
+    plan = plan_of()
+    trained(root, plan, "dora", "coto")
+    settings = json.loads(plan.train(*AT, "dora", "coto", "0.004", "0"))
+    base = encoder.load(settings["backbone"], CPU, num_labels=2, seed=5)
+    model = PeftModel.from_pretrained(base.model, root / "dora-coto-0" / "adapter")
+    assert model.peft_config["default"].use_dora
+
+
+def test_kill_and_resume_is_the_uninterrupted_run(root):
+    plan = plan_of(suites={"glue": {"train": {"steps": 40, "checkpoint_every": 5}}})
+    settings = plan.train(*AT, "lora", "coto", LR["lora"], "0")
+    whole = trained(root, plan, "lora", "coto")
+    out = root / "again"
+    command = [
+        sys.executable, "-m", "coto", "train", "--settings", settings, "--root", str(root),
+        "--adapter", str(out / "adapter"), "--out", str(out / "train.json"), "--code", "x",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(root.glob(".checkpoints/*/checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, "training ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "going on from checkpoint-" in done.stderr
+    assert same(load_file(out / "adapter" / "adapter_model.safetensors"), whole)
+    assert not list(root.glob(".checkpoints/*/checkpoint-*"))
+
+
+def test_an_adapter_that_cannot_have_learned_is_refused(tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    linear = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    model = get_peft_model(linear, LoraConfig(target_modules=["0"], r=2))
+    model.save_pretrained(tmp_path / "zero")
+    with pytest.raises(CotoError, match="every B is zero"):
+        check_adapter(tmp_path / "zero")
+    with torch.no_grad():
+        model.base_model.model[0].lora_B.default.weight.fill_(float("nan"))
+    model.save_pretrained(tmp_path / "nan")
+    with pytest.raises(CotoError, match="not finite"):
+        check_adapter(tmp_path / "nan")
+    with pytest.raises(CotoError, match="cannot be read"):
+        check_adapter(tmp_path / "absent")
+
+
+def test_missing_rows_are_one_line_on_the_command_line(tmp_path):
+    settings = plan_of().train(*AT, "lora", "coto", "0.004", "0")
+    command = [
+        sys.executable, "-m", "coto", "train", "--settings", settings, "--root", str(tmp_path),
+        "--adapter", str(tmp_path / "a"), "--out", str(tmp_path / "o.json"),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert paths.data(*AT, "train") in done.stderr
+    assert list(tmp_path.iterdir()) == []

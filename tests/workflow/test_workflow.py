@@ -1,0 +1,261 @@
+"""One finished run: what came out, what an edit reruns, that it repeats and survives being killed.
+
+All in one file, so that the run is made once however the tests are spread over processes.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from coto.config.plan import FIGURES, TABLES
+from tests.workflow.conftest import ROOT, Checkout, Planned
+from tests.workflow.edits import CONFIG_EDITS, REPORT, SOURCE_EDITS, USES_ADAPTERS
+
+RESULTS = "results/smoke"
+
+
+@contextmanager
+def edited(path: Path, addition: str | None):
+    """The file with a line more at its end, or with another module docstring."""
+    text = path.read_text()
+    path.write_text(text + addition if addition else text.replace('"""', '"""Edited. ', 1))
+    try:
+        yield
+    finally:
+        path.write_text(text)
+
+
+@pytest.fixture(scope="module")
+def planned_after(finished: Checkout) -> dict[str, set[Planned]]:
+    """What each edit of the config reruns; two dry-runs at a time, as they change nothing."""
+
+    def plan(name: str) -> set[Planned]:
+        file = f"edit-{list(CONFIG_EDITS).index(name)}.yaml"
+        (finished.root / file).write_text(yaml.safe_dump(CONFIG_EDITS[name][0]))
+        return finished.planned(file)
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(CONFIG_EDITS, pool.map(plan, CONFIG_EDITS), strict=True))
+
+
+@pytest.mark.parametrize("name", CONFIG_EDITS)
+def test_an_edit_of_the_config(
+    name: str, planned_after: dict[str, set[Planned]], every_job: set[Planned]
+):
+    _, expected = CONFIG_EDITS[name]
+    assert planned_after[name] == {job for job in every_job if expected(job)}
+
+
+@pytest.mark.parametrize("name", SOURCE_EDITS)
+def test_an_edit_of_the_source(name: str, finished: Checkout, every_job: set[Planned]):
+    file, addition, expected = SOURCE_EDITS[name]
+    with edited(finished.root / file, addition):
+        assert finished.planned() == {job for job in every_job if expected(job)}
+
+
+def test_keys_in_another_order(finished: Checkout):
+    def reversed_keys(node):
+        if isinstance(node, dict):
+            return {key: reversed_keys(node[key]) for key in reversed(node)}
+        return node
+
+    with (
+        swapped(finished.root / "config.yaml", reversed_keys),
+        swapped(finished.root / "configs/smoke.yaml", reversed_keys),
+    ):
+        assert finished.planned() == set()
+
+
+@contextmanager
+def swapped(path: Path, change: Callable):
+    text = path.read_text()
+    path.write_text(yaml.safe_dump(change(yaml.safe_load(text)), sort_keys=False))
+    try:
+        yield
+    finally:
+        path.write_text(text)
+
+
+def test_a_seed_more_is_that_seeds_chain(finished: Checkout, every_job: set[Planned]):
+    (finished.root / "edit.yaml").write_text("suites: {glue: {seeds: [0, 1, 2]}}")
+    found = finished.planned("edit.yaml")
+    new = {job for job in found if job.rule not in REPORT}
+    assert {job.rule for job in found} == {"train", *USES_ADAPTERS, *REPORT}
+    assert all("2" in (job.seed, job.seed_a, job.seed_b) for job in new)
+    trained = {(j.task, j.adapter, j.strategy) for j in every_job if j.rule == "train"}
+    arms = {(adapter, strategy) for _, adapter, strategy in trained}
+    counts = {rule: sum(job.rule == rule for job in new) for rule in ("train", *USES_ADAPTERS)}
+    assert counts == {
+        "train": len(trained),
+        "prune": len(arms),
+        "merge": len(arms),
+        "interpolate": 2 * len(arms),  # with either old seed
+    }
+
+
+def test_a_task_more_trains_that_task_alone(finished: Checkout, every_job: set[Planned]):
+    (finished.root / "edit.yaml").write_text("suites: {glue: {tasks: [movies, same-source, news]}}")
+    found = finished.planned("edit.yaml")
+    uses = {job for job in every_job if job.rule in USES_ADAPTERS}
+    assert uses <= found
+    others = {job for job in found if job.rule not in REPORT} - uses
+    assert {(job.rule, job.task) for job in others} == {("prepare", "news"), ("train", "news")}
+
+
+def test_a_grid_trains_what_is_new_and_selects(finished: Checkout, every_job: set[Planned]):
+    (finished.root / "edit.yaml").write_text(
+        "suites: {glue: {learning_rates: {lora-coto: [4.0e-3, 1.0e-3]}}}"
+    )
+    found = finished.planned("edit.yaml")
+    arm = {job for job in found if job.rule not in REPORT | {"overhead"}}
+    assert {(job.adapter, job.strategy) for job in arm} == {("lora", "coto")}
+    assert {job.lr for job in found if job.rule == "train"} == {"0.001"}
+    assert sum(job.rule == "select" for job in found) == 2  # tasks
+
+
+def test_an_edit_taken_back_reruns_nothing(finished: Checkout):
+    (finished.root / "edit.yaml").write_text("adapters: {lora: {rank: 4}}")
+    assert finished.planned("edit.yaml")
+    assert finished.planned() == set()
+
+
+def test_everything_that_a_person_asks_for_is_there(finished: Checkout):
+    results = finished.root / RESULTS
+    for table in TABLES:
+        for suffix in ("csv", "md", "tex"):
+            assert (results / f"tables/{table}.{suffix}").stat().st_size > 50
+    for figure in FIGURES:
+        for suffix in ("png", "svg"):
+            assert (results / f"figures/{figure}.{suffix}").stat().st_size > 1000
+    claims = (results / "claims.md").read_text()
+    for word in ("single-task", "lmc-midpoint", "merging-fusion", "pruning", "training-time"):
+        assert word in claims
+    assert (results / "report.html").stat().st_size > 100_000
+
+
+def test_tables_hold_every_arm_and_seed(finished: Checkout):
+    table = pd.read_csv(finished.root / RESULTS / "tables/single_task.csv")
+    assert {"lora", "dora", "hira"} <= set(table["adapter"])
+    assert {"vanilla", "coto"} <= set(table["strategy"])
+    assert {"movies", "same-source", "Average"} <= set(table["task"])
+    assert table.loc[table["task"] == "movies", "n_seeds"].dropna().eq(2).all()
+
+
+def test_every_job_left_a_log_and_a_benchmark(finished: Checkout, every_job):
+    results = finished.root / RESULTS
+    assert len(list((results / "logs").rglob("*.log"))) == len(every_job)
+    assert len(list((results / "benchmarks").rglob("*.tsv"))) == len(every_job)
+    assert not list(results.glob(".checkpoints/*/checkpoint-*"))
+
+
+def test_a_second_call_has_nothing_to_do(finished: Checkout):
+    report = finished.root / RESULTS / "report.html"
+    before = report.stat().st_mtime_ns
+    done = finished.run("--configfile", "configs/smoke.yaml", module="coto.reproduce")
+    assert done.returncode == 0, done.stderr
+    assert "Nothing to be done" in done.stdout + done.stderr
+    assert report.stat().st_mtime_ns == before
+
+
+def test_a_run_from_scratch_gives_the_same_numbers(finished: Checkout):
+    # One arm anew, from training to the operators: equal to the last bit.
+    suite = finished.root / RESULTS / "glue"
+    arm, results = "dora-coto", {}
+    records = [f"prune/{arm}/seed0.json", f"movies/{arm}/lr0.004/seed0/train.json"]
+    for attempt in ("first", "again"):
+        rows = [json.loads((suite / name).read_text())["rows"] for name in records]
+        weights = load_file(suite / f"movies/{arm}/lr0.004/seed0/adapter/adapter_model.safetensors")
+        results[attempt] = (
+            rows,
+            {name: tensor.numpy().tobytes() for name, tensor in weights.items()},
+        )
+        if attempt == "first":
+            for task in ("movies", "same-source"):
+                shutil.rmtree(suite / task / arm / "lr0.004" / "seed0")
+            (suite / records[0]).unlink()
+            done = finished.snakemake(f"{RESULTS}/glue/{records[0]}")
+            assert done.returncode == 0, done.stderr
+    assert results["first"] == results["again"]
+
+
+def test_a_killed_run_is_finished_by_the_next(checkout: Checkout, finished: Checkout):
+    overlay = {"results": "results/killed", "suites": {"glue": {"seeds": [7]}}}
+    overlay["suites"]["glue"] |= {"train": {"steps": 60}, "adapters": ["lora"], "tasks": ["movies"]}
+    (checkout.root / "killed.yaml").write_text(yaml.safe_dump(overlay))
+    shutil.copytree(checkout.root / RESULTS / "corpora", checkout.root / "results/killed/corpora")
+    target = "results/killed/glue/prune/lora-coto/seed7.json"
+    command = ["--configfile", "configs/smoke.yaml", "killed.yaml", "--cores", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(checkout.root)}
+    log = checkout.root / "results/killed/logs/train/glue/movies/lora-coto/lr0.004/seed7.log"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "coto.reproduce", target, *command],
+        cwd=checkout.root,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not log.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)  # in the middle of a job
+    process.wait()
+    assert not (checkout.root / target).exists()
+    assert list((checkout.root / ".snakemake/locks").iterdir())
+    done = checkout.run(target, *command, module="coto.reproduce")
+    assert done.returncode == 0, done.stderr
+    assert (checkout.root / target).exists()
+
+
+def test_bad_configuration_stops_before_any_job(checkout: Checkout):
+    (checkout.root / "bad.yaml").write_text("suites: {glue: {seeds: [-1]}}")
+    for module in ("coto.reproduce", "snakemake"):
+        done = checkout.run("--configfile", "configs/smoke.yaml", "bad.yaml", module=module)
+        assert done.returncode != 0
+        said = done.stdout + done.stderr
+        assert "suites.glue.seeds[0] = -1: expected greater than or equal to 0" in said
+        assert "Traceback" not in said
+
+
+def mirror() -> Path | None:
+    folder = Path(os.environ.get("COTO_MIRROR", ROOT.parent / "shared" / "hub"))
+    return folder if (folder / "nyu-mll/glue/rte").is_dir() else None
+
+
+@pytest.mark.skipif(mirror() is None, reason="no mirror of the hub: set COTO_MIRROR")
+def test_real_glue_trains_through_the_same_rules(checkout: Checkout):
+    overlay = {
+        "results": "results/glue-real",
+        "data": {"mirror": str(mirror())},
+        "suites": {
+            "glue": {
+                "tasks": ["rte", "cola"],
+                "adapters": ["lora"],
+                "seeds": [0],
+                "rows": {"train": 96, "validation": 32, "test": 64},
+            }
+        },
+    }
+    (checkout.root / "real.yaml").write_text(yaml.safe_dump(overlay))
+    target = "results/glue-real/glue/merge/lora-coto/seed0.json"
+    done = checkout.snakemake(target, "--cores", "1", configs=["real.yaml"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = pd.DataFrame(json.loads((checkout.root / target).read_text())["rows"])
+    assert set(rows["task"]) == {"rte", "cola"}
+    assert set(rows.loc[rows["task"] == "cola", "metric"]) == {"accuracy", "matthews_correlation"}
+    assert set(rows["n"]) == {64}
