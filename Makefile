@@ -9,7 +9,7 @@ READY := .venv/.ready
 CONFIG ?=
 ARGS ?=
 
-.PHONY: help reproduce test check format docs clean
+.PHONY: help reproduce test check format docs backbone clean
 
 reproduce: $(READY)
 	@$(BIN)/python -m coto.reproduce $(if $(CONFIG),--configfile $(CONFIG)) $(ARGS)
@@ -32,6 +32,9 @@ format: $(READY)
 docs: $(READY)
 	$(BIN)/python -m coto.config.reference
 
+backbone: $(READY)
+	$(BIN)/python -m coto.backbones.pretrain --out coto/backbones/glyphs $(ARGS)
+
 clean:
 	rm -rf .venv .snakemake build *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
@@ -39,6 +42,7 @@ help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
 	@echo "make format       format everything"
 	@echo "make docs         configuration reference and schema from the typed models"
+	@echo "make backbone     the small image backbone anew: about 40 minutes on one core"
 
 $(READY): envs/constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

@@ -38,14 +38,14 @@ let_jobs_run(workflow.basedir)
 
 
 wildcard_constraints:
-    suite="[a-z0-9_-]+",
+    backbone="[a-z0-9_.-]+",
+    suite="[a-z0-9._-]+",
     task="[a-z0-9_-]+",
     adapter="[a-z0-9_]+",
     strategy="[a-z0-9-]+",
     lr="[0-9.e+-]+",
     seed="[0-9]+",
-    seed_a="[0-9]+",
-    seed_b="[0-9]+",
+    seeds="[0-9]+(-[0-9]+)+",
 
 
 localrules:
@@ -56,9 +56,11 @@ report: "rules/captions/workflow.rst"
 
 
 include: "rules/data.smk"
+include: "rules/baseline.smk"
 include: "rules/train.smk"
 include: "rules/merge.smk"
 include: "rules/prune.smk"
+include: "rules/studies.smk"
 include: "rules/overhead.smk"
 include: "rules/report.smk"
 

@@ -21,15 +21,19 @@ from coto.errors import CotoError
 STAGES: dict[str, tuple[str, ...]] = {
     "corpora": ("out",),
     "prepare": ("train", "validation", "test", "corpora?"),
-    "train": ("adapter", "out"),
+    "convert": ("out",),
+    "baseline": ("out",),
+    "train": ("adapter", "answers", "out"),
     "select": ("out",),
     "prune": ("out",),
     "interpolate": ("out",),
     "merge": ("out",),
+    "trajectory": ("out",),
     "overhead": ("out",),
     "tables": ("out",),
     "figures": ("out",),
     "claims": ("out",),
+    "study": ("out",),
 }
 
 

@@ -8,13 +8,16 @@ import torch
 
 from coto.errors import CotoError
 
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 @dataclass(frozen=True)
 class Compute:
     """A device with the precision of its matrix products."""
 
     device: torch.device
-    bf16: bool
+    dtype: torch.dtype = torch.float32
+    """Of matrix products: float32, or a half precision that autocast uses."""
 
     @property
     def name(self) -> str:
@@ -27,26 +30,30 @@ class Compute:
         """What a record says about where and how a job computed."""
         return {
             "device": self.name,
-            "precision": "bf16" if self.bf16 else "fp32",
+            "precision": next(name for name, dtype in _DTYPES.items() if dtype == self.dtype),
             "threads": threads,
         }
 
     def autocast(self) -> AbstractContextManager[object]:
         """Mixed precision where asked for; weights stay in fp32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+        half = self.dtype != torch.float32
+        return torch.autocast(self.device.type, self.dtype if half else None, enabled=half)
 
 
 def resolve(device: str, precision: str) -> Compute:
     """Turn the config's ``device`` and ``precision`` into what this machine has.
 
     Raises:
-        CotoError: if ``cuda`` is asked for and no GPU is visible.
+        CotoError: if ``cuda`` is asked for and no GPU is visible, or fp16 without one.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise CotoError("device = 'cuda': expected a visible GPU; use 'auto' or 'cpu' without one")
     where = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    bf16 = _has_bf16(where) if precision == "auto" else precision == "bf16"
-    return Compute(torch.device(where), bf16)
+    if precision == "fp16" and where == "cpu":
+        raise CotoError("precision = 'fp16': expected a GPU; use 'auto', 'fp32' or 'bf16' on a CPU")
+    if precision == "auto":
+        precision = "bf16" if _has_bf16(where) else "fp32"
+    return Compute(torch.device(where), _DTYPES[precision])
 
 
 def _has_bf16(device: str) -> bool:

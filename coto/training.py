@@ -14,23 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import PeftModel, get_peft_model
-from transformers import (
-    DataCollatorWithPadding,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from coto.adapters.kinds import peft_config
-from coto.backbones import encoder
+from coto.config import paths
 from coto.device import Compute
 from coto.method.callback import CoToCallback
 from coto.method.checkpoint import last_complete_checkpoint
 from coto.method.strategies import Strategy, make_strategy
-from coto.tasks.encode import Encoded
+from coto.workbench.base import TrainingSet, Workbench
 
 log = logging.getLogger(__name__)
 
@@ -44,40 +37,33 @@ class Trained:
 
 
 def strategy_of(settings: Mapping[str, Any]) -> Strategy:
-    """The strategy that a config's entry describes (:class:`coto.config.models.Strategy`)."""
+    """The strategy that a config's entry describes (:class:`coto.config.definitions.Strategy`)."""
     names = ("schedule", "p0", "p1", "ramp", "survival", "dropout", "stop_at")
     return make_strategy(settings["kind"], **{name: settings[name] for name in names})
 
 
-def build_model(
-    settings: Mapping[str, Any], device: torch.device, num_labels: int, seed: int
-) -> tuple[PeftModel, encoder.Encoder]:
-    """Backbone, head and adapter in their initial state, all determined by `seed`."""
-    base = encoder.load(
-        settings["backbone"],
-        device,
-        num_labels=num_labels,
-        seed=seed,
-        dropout=settings["train"]["backbone_dropout"],
-    )
-    adapter = settings["adapter_settings"]
-    targets = encoder.target_modules(settings["backbone"], adapter["targets"])
+def add_adapter(bench: Workbench, settings: Mapping[str, Any], seed: int) -> PeftModel:
+    """The bench's model with an adapter in its initial state, which `seed` determines."""
+    adapter, names = settings["adapter_settings"], settings["backbone"]["projections"]
+    targets = [names[target] for target in adapter["targets"]]
     torch.manual_seed(seed)
-    model = get_peft_model(base.model, peft_config(adapter, targets, base.heads, "SEQ_CLS"))
-    return model, base
+    config = peft_config(adapter, targets, bench.heads, bench.peft_task)
+    return get_peft_model(bench.model, config)
 
 
-def total_steps(train: Mapping[str, Any], rows: int) -> int:
-    """Optimizer steps of a run: given, or as many as the epochs have."""
+def total_steps(train: Mapping[str, Any], rows: int, shots: int | None = None) -> int:
+    """Optimizer steps of a run: given, or as many as the epochs or the shots have."""
     if train["steps"] is not None:
         return train["steps"]
+    if train["steps_per_shot"] is not None:
+        assert shots is not None
+        return train["steps_per_shot"] * shots
     return math.ceil(train["epochs"] * math.ceil(rows / train["batch_size"]))
 
 
 def fit(
     model: PeftModel,
-    base: encoder.Encoder,
-    rows: Encoded,
+    data: TrainingSet,
     settings: Mapping[str, Any],
     compute: Compute,
     workspace: Path,
@@ -85,26 +71,30 @@ def fit(
     """Train, going on from the last complete checkpoint in `workspace` if there is one.
 
     Args:
-        model: from :func:`build_model`; trained in place.
-        base: the same model's tokenizer.
-        rows: the training rows.
+        model: from :func:`add_adapter`; trained in place.
+        data: the training rows, as the model's bench makes them.
         settings: a run's settings (:meth:`coto.config.plan.Plan.train`).
         compute: device and precision.
         workspace: folder for checkpoints; the caller removes it after success.
     """
     train = settings["train"]
-    steps = total_steps(train, len(rows))
+    steps = total_steps(train, data.rows, settings["shots"])
     arguments = TrainingArguments(
         output_dir=str(workspace),
         max_steps=steps,
-        per_device_train_batch_size=train["batch_size"],
+        per_device_train_batch_size=train["batch_size"] // train["accumulation"],
+        gradient_accumulation_steps=train["accumulation"],
         learning_rate=settings["lr"],
-        lr_scheduler_type=train["decay"],
+        lr_scheduler_type="cosine_with_min_lr" if train["min_lr"] else train["decay"],
+        lr_scheduler_kwargs={"min_lr": train["min_lr"]} if train["min_lr"] else None,
         warmup_steps=math.ceil(train["warmup"] * steps),
         weight_decay=train["weight_decay"],
         max_grad_norm=train["max_grad_norm"],
-        train_sampling_strategy="group_by_length",
-        bf16=compute.bf16,
+        activation_checkpointing=train["gradient_checkpointing"],
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        train_sampling_strategy="group_by_length" if data.grouped else "random",
+        bf16=compute.dtype == torch.bfloat16,
+        fp16=compute.dtype == torch.float16,
         use_cpu=compute.device.type == "cpu",
         seed=settings["seed"],
         data_seed=settings["seed"],
@@ -116,19 +106,19 @@ def fit(
         dataloader_pin_memory=compute.device.type == "cuda",
     )
     clock = _Clock(steps)
-    dataset = Dataset.from_list(
-        [
-            {**inputs, "labels": label, "length": len(inputs["input_ids"])}
-            for inputs, label in zip(rows.inputs, rows.labels, strict=True)
-        ]
-    )
     strategy = settings["strategy_settings"]
+    snapshots = {math.ceil(share * steps): share for share in train["snapshots"]}
     trainer = Trainer(
         model=model,
         args=arguments,
-        train_dataset=dataset,
-        data_collator=DataCollatorWithPadding(base.tokenizer),
-        callbacks=[CoToCallback(strategy_of(strategy), unit=strategy["unit"]), clock],
+        train_dataset=data.dataset,
+        data_collator=data.collate,
+        callbacks=[
+            CoToCallback(strategy_of(strategy), unit=strategy["unit"]),
+            clock,
+            _Snapshots(snapshots, workspace / paths.SNAPSHOTS),
+            *data.callbacks,
+        ],
     )
     trainer.remove_callback(PrinterCallback)  # prints dictionaries; the clock logs instead
     checkpoint = last_complete_checkpoint(workspace)
@@ -141,8 +131,9 @@ def fit(
         {
             "steps": trainer.state.global_step,
             "batch_size": train["batch_size"],
-            "rows": len(rows),
-            "truncated": rows.truncated,
+            "rows": data.rows,
+            "truncated": data.truncated,
+            **data.summary,
             "seconds": round(clock.seconds, 3),
             "seconds_per_step_median": round(clock.median, 5),
             "parameters_trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -150,6 +141,18 @@ def fit(
             "final_loss": losses[-1] if losses else None,
         },
     )
+
+
+class _Snapshots(TrainerCallback):
+    """Keeps the adapter as it is after some steps."""
+
+    def __init__(self, shares: Mapping[int, float], folder: Path) -> None:
+        self._shares, self._folder = shares, folder
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        share = self._shares.get(state.global_step)
+        if share is not None and state.is_world_process_zero:
+            kwargs["model"].save_pretrained(self._folder / paths.number(share))
 
 
 class _Clock(TrainerCallback):

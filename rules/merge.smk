@@ -1,39 +1,38 @@
-"""Merged adapters: two seeds of one arm along a path, and all tasks of a suite at once."""
+"""Merged adapters: seeds of one arm mixed, and all tasks of a suite at once."""
 
 
 rule interpolate:
     input:
+        backbone=wire.backbone,
         adapters=wire.trained,
         test=wire.test_rows,
     output:
-        record=wire.at(
-            paths.interpolate_record("{suite}", "{adapter}", "{strategy}", "{seed_a}", "{seed_b}")
-        ),
+        record=wire.at(paths.interpolate_record("{suite}", "{adapter}", "{strategy}", "{seeds}")),
     log:
         wire.log(
             "interpolate",
             "{suite}",
             "{adapter}-{strategy}",
-            "seed{seed_a}-seed{seed_b}",
+            "seeds{seeds}",
         ),
     benchmark:
         wire.benchmark(
             "interpolate",
             "{suite}",
             "{adapter}-{strategy}",
-            "seed{seed_a}-seed{seed_b}",
+            "seeds{seeds}",
         )
     conda:
         "../envs/coto.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=120,
+        mem_mb=wire.memory,
+        runtime=wire.minutes,
         gpu=wire.gpus,
     params:
         root=wire.root,
         settings=wire.settings(plan.interpolate),
-        code=fingerprint(module_of("interpolate")),
+        code=wire.code("interpolate"),
     shell:
         "python -m coto interpolate --settings {params.settings:q} --root {params.root:q}"
         " --threads {threads} --out {output.record} --log {log}"
@@ -41,6 +40,7 @@ rule interpolate:
 
 rule merge:
     input:
+        backbone=wire.backbone,
         adapters=wire.trained,
         test=wire.test_rows,
     output:
@@ -53,13 +53,13 @@ rule merge:
         "../envs/coto.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=120,
+        mem_mb=wire.memory,
+        runtime=wire.minutes,
         gpu=wire.gpus,
     params:
         root=wire.root,
         settings=wire.settings(plan.merge),
-        code=fingerprint(module_of("merge")),
+        code=wire.code("merge"),
     shell:
         "python -m coto merge --settings {params.settings:q} --root {params.root:q}"
         " --threads {threads} --out {output.record} --log {log}"

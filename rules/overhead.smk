@@ -3,6 +3,7 @@
 
 rule overhead:
     input:
+        backbone=wire.backbone,
         train=wire.overhead_rows,
     output:
         record=wire.at(paths.overhead_record("{suite}", "{adapter}")),
@@ -14,13 +15,13 @@ rule overhead:
         "../envs/coto.yaml"
     threads: workflow.cores or 4
     resources:
-        mem_mb=6000,
-        runtime=120,
+        mem_mb=wire.memory,
+        runtime=wire.minutes,
         gpu=wire.gpus,
     params:
         root=wire.root,
         settings=wire.settings(plan.overhead),
-        code=fingerprint(module_of("overhead")),
+        code=wire.code("overhead"),
     shell:
         "python -m coto overhead --settings {params.settings:q} --root {params.root:q}"
         " --threads {threads} --out {output.record} --log {log}"

@@ -3,6 +3,7 @@
 
 rule prune:
     input:
+        backbone=wire.backbone,
         adapters=wire.trained,
         test=wire.test_rows,
     output:
@@ -15,13 +16,13 @@ rule prune:
         "../envs/coto.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=120,
+        mem_mb=wire.memory,
+        runtime=wire.minutes,
         gpu=wire.gpus,
     params:
         root=wire.root,
         settings=wire.settings(plan.prune),
-        code=fingerprint(module_of("prune")),
+        code=wire.code("prune"),
     shell:
         "python -m coto prune --settings {params.settings:q} --root {params.root:q}"
         " --threads {threads} --out {output.record} --log {log}"

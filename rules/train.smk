@@ -3,11 +3,13 @@
 
 rule train:
     input:
+        backbone=wire.backbone,
         train=wire.at(paths.data("{suite}", "{task}", "train")),
         validation=wire.at(paths.data("{suite}", "{task}", "validation")),
         test=wire.at(paths.data("{suite}", "{task}", "test")),
     output:
         adapter=directory(wire.at(paths.adapter_weights(paths.RUN))),
+        answers=wire.at(paths.answers(paths.RUN)),
         record=wire.at(paths.train_record(paths.RUN)),
     log:
         wire.log("train", paths.RUN),
@@ -17,17 +19,17 @@ rule train:
         "../envs/coto.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=wire.memory,
+        runtime=wire.minutes,
         gpu=wire.gpus,
     params:
         root=wire.root,
         settings=wire.settings(plan.train),
-        code=fingerprint(module_of("train")),
+        code=wire.code("train"),
     shell:
         "python -m coto train --settings {params.settings:q} --root {params.root:q}"
         " --threads {threads} --code {params.code} --adapter {output.adapter}"
-        " --out {output.record} --log {log}"
+        " --answers {output.answers} --out {output.record} --log {log}"
 
 
 rule select:

@@ -1,8 +1,15 @@
-"""How the tests share two cores."""
+"""How the tests share two cores, and what makes them cheap."""
 
+import functools
+import gc
 import os
 
+import jinja2
 import pytest
+
+from tests.forks import Forks
+
+FORKS: list[Forks] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -15,3 +22,19 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # The run that the workflow's tests are about takes longest: begin with it.
     items.sort(key=lambda item: item.path.name != "test_workflow.py")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # The Trainer ends with a full garbage collection; it need not walk through all of torch.
+    gc.collect()
+    gc.freeze()
+    # PEFT compiles the template of its model card again at every save.
+    jinja2.Environment.compile = functools.cache(jinja2.Environment.compile)
+    if any("forks" in getattr(item, "fixturenames", ()) for item in session.items):
+        FORKS.append(Forks())
+
+
+@pytest.fixture(scope="session")
+def forks() -> Forks:
+    """Starts processes that have everything imported and nothing run."""
+    return FORKS[0]

@@ -1,6 +1,6 @@
 """Adapter kinds by name, as PEFT configurations.
 
-A kind is one entry here (and its name in :data:`coto.config.models.AdapterKind`).
+A kind is one entry here (and its name in :data:`coto.config.definitions.AdapterKind`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,15 +33,18 @@ KINDS: dict[str, Kind] = {
 
 
 def peft_config(
-    settings: Mapping[str, Any], targets: Sequence[str], heads: Sequence[str], task_type: str
+    settings: Mapping[str, Any],
+    targets: Sequence[str],
+    heads: Sequence[str],
+    task_type: str | None = None,
 ) -> "PeftConfig":
     """PEFT configuration of an adapter.
 
     Args:
-        settings: an adapter's settings (:class:`coto.config.models.Adapter`).
+        settings: an adapter's settings (:class:`coto.config.definitions.Adapter`).
         targets: names of the modules to adapt, as the backbone calls them.
         heads: names of the modules trained in full and saved with the adapter.
-        task_type: PEFT's task type, such as ``SEQ_CLS``.
+        task_type: PEFT's task type, such as ``SEQ_CLS``; none for models that PEFT has no name for.
     """
     import peft
 

@@ -1,10 +1,7 @@
 """Sequence classifiers on pretrained encoders."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,12 +9,12 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    PreTrainedConfig,
 )
 from transformers import logging as transformers_logging
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from coto.backbones.locate import locate, set_dropout
 from coto.errors import CotoError
 
 
@@ -31,26 +28,6 @@ class Encoder:
     """Modules that the checkpoint did not have: they are trained in full, in both arms."""
 
 
-def locate(backbone: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Where a backbone's files are: a directory or hub id, and arguments for loading.
-
-    Raises:
-        CotoError: if the package is not installed or the directory does not exist.
-    """
-    if backbone["package"] is not None:
-        spec = find_spec(backbone["package"])
-        if spec is None or spec.origin is None:
-            raise CotoError(f"backbone package = {backbone['package']!r}: expected it installed")
-        return str(Path(spec.origin).parent / backbone["subfolder"]), {}
-    if backbone["path"] is not None:
-        if not (Path(backbone["path"]).expanduser() / "config.json").is_file():
-            raise CotoError(
-                f"backbone path = {backbone['path']!r}: expected a directory with a config.json"
-            )
-        return str(Path(backbone["path"]).expanduser()), {}
-    return backbone["hub"], {"revision": backbone["revision"]}
-
-
 def load(
     backbone: Mapping[str, Any],
     device: torch.device,
@@ -62,7 +39,7 @@ def load(
     """Load a pretrained encoder with a fresh classification head.
 
     Args:
-        backbone: settings (:class:`coto.config.models.Backbone`).
+        backbone: settings (:class:`coto.config.definitions.Backbone`).
         device: where the model will compute; it is loaded to the CPU.
         num_labels: classes; 1 is regression.
         seed: of the head's initialisation, so that both arms of a pair start from the same head.
@@ -78,7 +55,7 @@ def load(
         config = AutoConfig.from_pretrained(where, num_labels=num_labels, **arguments)
         model, report = AutoModelForSequenceClassification.from_pretrained(
             where,
-            config=_set_dropout(config, dropout),
+            config=set_dropout(config, dropout),
             output_loading_info=True,
             # On a CPU the backward pass of torch's fused attention takes longer than all the rest.
             attn_implementation="eager" if device.type == "cpu" else None,
@@ -91,19 +68,6 @@ def load(
     finally:
         transformers_logging.set_verbosity(verbosity)
     return Encoder(model, tokenizer, _fresh_modules(model, set(report["missing_keys"])))
-
-
-def target_modules(backbone: Mapping[str, Any], projections: tuple[str, ...]) -> list[str]:
-    """The backbone's own names of the projections ``query``, ``key`` and ``value``."""
-    return [backbone[projection] for projection in projections]
-
-
-def _set_dropout(config: PreTrainedConfig, dropout: float) -> PreTrainedConfig:
-    """Set every dropout probability of a model's configuration, whatever the model calls it."""
-    for name, value in config.to_dict().items():
-        if re.search(r"drop(out)?(_prob|_rate|_p)?$", name) and isinstance(value, float | None):
-            setattr(config, name, dropout)
-    return config
 
 
 def _fresh_modules(model: PreTrainedModel, missing: set[str]) -> tuple[str, ...]:

@@ -7,6 +7,18 @@ from typing import Any
 
 from coto.config import paths
 
+# Stages whose records the report reads.
+STAGES = (
+    "baseline",
+    "train",
+    "select",
+    "interpolate",
+    "merge",
+    "prune",
+    "trajectory",
+    "overhead",
+)
+
 
 def record_paths(axes: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Paths of all records by stage, from the axes of suites (:meth:`Plan.axes`).
@@ -14,10 +26,11 @@ def record_paths(axes: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     The report's jobs call this instead of being told thousands of paths, which would not fit on a
     command line.
     """
-    stages = ("train", "select", "interpolate", "merge", "prune", "overhead")
-    found: dict[str, list[str]] = {stage: [] for stage in stages}
+    found: dict[str, list[str]] = {stage: [] for stage in STAGES}
     for suite in axes:
         name, seeds, wanted = suite["suite"], suite["seeds"], suite["stages"]
+        if "baseline" in wanted:
+            found["baseline"].append(paths.baseline_record(name))
         for adapter in suite["adapters"]:
             for strategy in suite["strategies"]:
                 grid = suite["grids"][f"{adapter}-{strategy}"]
@@ -33,9 +46,16 @@ def record_paths(axes: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
                 if "prune" in wanted:
                     found["prune"] += [paths.prune_record(*arm, seed) for seed in seeds]
                 if "interpolate" in wanted:
-                    found["interpolate"] += [
-                        paths.interpolate_record(*arm, a, b) for a, b in combinations(seeds, 2)
+                    # Neighbours make the three-way mixes: all triples would soon be too many.
+                    mixes = [
+                        *combinations(seeds, 2),
+                        *zip(seeds[:-2], seeds[1:-1], seeds[2:], strict=True),
                     ]
+                    found["interpolate"] += [
+                        paths.interpolate_record(*arm, "-".join(map(str, mixed))) for mixed in mixes
+                    ]
+                if "trajectory" in wanted:
+                    found["trajectory"].append(paths.trajectory_record(*arm))
                 if "merge" in wanted and len(suite["tasks"]) > 1:
                     found["merge"] += [paths.merge_record(*arm, seed) for seed in seeds]
             if "overhead" in wanted:

@@ -13,7 +13,16 @@ from pathlib import Path
 PACKAGE = "coto"
 # Tables of entries. A job's settings hold the one entry that it uses, so that a new entry does not
 # rerun what the old ones made.
-ENTRIES = frozenset({"coto.tasks.registry", "coto.adapters.kinds"})
+ENTRIES = frozenset(
+    {
+        "coto.adapters.kinds",
+        "coto.config.families",
+        "coto.tasks.images",
+        "coto.tasks.language",
+        "coto.tasks.registry",
+        "coto.tasks.text",
+    }
+)
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -11,12 +11,21 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from coto.config.models import BUILT_IN, Config, Suite
+from coto.config.definitions import BUILT_IN
+from coto.config.families import FAMILIES
+from coto.config.models import Config
+from coto.config.plan import Plan
+from coto.config.suites import LENGTHS, Suite
 from coto.errors import CotoError
 from coto.tasks.mirror import mirror_files
 from coto.tasks.registry import TASKS
 
-RESERVED = ("tables", "figures", "report", "corpora", "logs", "benchmarks", "reference", "claims")
+SOURCES = ("package", "wheel", "timm", "hub", "path")
+# Names of folders and targets that no suite may take.
+RESERVED = (
+    *("tables", "figures", "claims", "report", "reference", "studies", "corpora", "backbones"),
+    *("logs", "benchmarks", "all"),
+)
 
 
 class ConfigError(CotoError):
@@ -59,13 +68,17 @@ def validate(raw: Mapping[str, Any]) -> Config:
         ConfigError: with one line per problem.
     """
     complete = overlay(BUILT_IN, raw)
+    for table in ("suites", "studies"):
+        if isinstance(complete.get(table), Mapping):
+            # How an overlay takes out what the file below it has.
+            complete[table] = {k: v for k, v in complete[table].items() if v is not None}
     try:
         # JSON is the strict mode that still reads a list as a tuple.
         config = Config.model_validate_json(json.dumps(complete, default=str))
     except ValidationError as error:
         lines = dict.fromkeys(_line(detail) for detail in error.errors())
         raise ConfigError("\n".join(lines)) from None
-    problems = list(_problems(config))
+    problems = list(dict.fromkeys(_problems(config)))
     if problems:
         raise ConfigError("\n".join(problems))
     return config
@@ -122,12 +135,14 @@ def _problems(config: Config) -> Iterator[str]:
     if mirror is not None and not Path(mirror).expanduser().is_dir():
         yield f"data.mirror = {mirror!r}: expected an existing directory laid out as the hub"
     for name, backbone in config.backbones.items():
-        sources = [s for s in ("package", "hub", "path") if getattr(backbone, s) is not None]
+        sources = [source for source in SOURCES if getattr(backbone, source) is not None]
         if len(sources) != 1:
             yield (
                 f"backbones.{name} = {', '.join(sources) or 'no source'}: "
-                "expected exactly one of package, hub, path"
+                f"expected exactly one of {', '.join(SOURCES)}"
             )
+        if not re.fullmatch(r"[a-z0-9_.-]+", name):
+            yield f"backbones.{name}: expected a name of a-z, 0-9, _, . and -"
     for name in config.adapters:
         if not re.fullmatch(r"[a-z0-9_]+", name):
             yield f"adapters.{name}: expected a name of a-z, 0-9 and _: paths are made of it"
@@ -143,6 +158,19 @@ def _problems(config: Config) -> Iterator[str]:
                 + ", ".join(RESERVED)
             )
         yield from _suite_problems(f"suites.{name}", suite, config)
+    for name, study in config.studies.items():
+        if not re.fullmatch(r"[a-z0-9_]+", name) or name in (*RESERVED, *config.suites):
+            yield (
+                f"studies.{name}: expected a name of a-z, 0-9 and _, other than "
+                + ", ".join((*RESERVED, *config.suites))
+            )
+        elif study.suite not in config.suites:
+            expected = _expected_one_of(study.suite, list(config.suites))
+            yield f"studies.{name}.suite = {study.suite!r}: {expected}"
+        else:
+            # All suites of a study have the same names; what differs is a learning rate.
+            suite = next(iter(Plan(config).study(name).values()))
+            yield from _suite_problems(f"studies.{name}", suite, config)
 
 
 def _suite_problems(at: str, suite: Suite, config: Config) -> Iterator[str]:
@@ -155,6 +183,10 @@ def _suite_problems(at: str, suite: Suite, config: Config) -> Iterator[str]:
         for index, value in enumerate(values):
             if value not in known:
                 yield f"{at}.{axis}[{index}] = {value!r}: {_expected_one_of(value, known)}"
+    sets = [name for task in suite.tasks if task in TASKS for name in TASKS[task].sets or (task,)]
+    if len(set(sets)) < len(sets):
+        twice = next(name for name in sets if sets.count(name) > 1)
+        yield f"{at}.tasks = {list(suite.tasks)}: expected {twice!r} to be scored by one task only"
     for axis in (*axes, "seeds"):
         values = getattr(suite, axis)
         if len(set(values)) < len(values):
@@ -162,19 +194,25 @@ def _suite_problems(at: str, suite: Suite, config: Config) -> Iterator[str]:
     if suite.backbone not in config.backbones:
         expected = _expected_one_of(suite.backbone, list(config.backbones))
         yield f"{at}.backbone = {suite.backbone!r}: {expected}"
-    elif (width := config.backbones[suite.backbone].width) is not None:
-        for adapter in suite.adapters:
-            if adapter in config.adapters and (rank := config.adapters[adapter].rank) > width:
-                yield (
-                    f"adapters.{adapter}.rank = {rank}: expected at most {width}, "
-                    f"the width of {suite.backbone}'s layers"
-                )
+    else:
+        yield from _fit_problems(at, suite, config)
     yield from _mirror_problems(suite, config)
     yield from _learning_rate_problems(at, suite, config)
-    if (suite.train.steps is None) == (suite.train.epochs is None):
+    for name in suite.adapter_settings:
+        if name not in config.adapters:
+            expected = _expected_one_of(name, list(config.adapters))
+            yield f"{at}.adapter_settings.{name}: unknown adapter; {expected}"
+    lengths = {name: getattr(suite.train, name) for name in LENGTHS}
+    if sum(value is not None for value in lengths.values()) != 1:
+        said = ", ".join(f"{name} = {value}" for name, value in lengths.items())
+        yield f"{at}.train: {said}: expected exactly one of them"
+    shots = suite.rows.shots
+    if lengths["steps_per_shot"] is not None and shots is None:
+        yield f"{at}.rows.shots = null: expected a number, train.steps_per_shot counts in it"
+    if suite.train.batch_size % suite.train.accumulation:
         yield (
-            f"{at}.train: steps = {suite.train.steps}, epochs = {suite.train.epochs}: "
-            "expected exactly one of the two"
+            f"{at}.train.accumulation = {suite.train.accumulation}: expected a divisor of "
+            f"batch_size = {suite.train.batch_size}"
         )
     for task in suite.train.per_task:
         if task not in suite.tasks:
@@ -187,6 +225,36 @@ def _suite_problems(at: str, suite: Suite, config: Config) -> Iterator[str]:
     if suite.overhead and suite.overhead.task not in (None, *suite.tasks):
         expected = _expected_one_of(str(suite.overhead.task), suite.tasks)
         yield f"{at}.overhead.task = {suite.overhead.task!r}: {expected}"
+
+
+def _fit_problems(at: str, suite: Suite, config: Config) -> Iterator[str]:
+    """What the backbone cannot do."""
+    backbone = config.backbones[suite.backbone]
+    kind, projections = FAMILIES[backbone.family].kind, backbone.names
+    for index, task in enumerate(suite.tasks):
+        if task in TASKS and TASKS[task].kind != kind:
+            yield (
+                f"{at}.tasks[{index}] = {task!r}: a task of {TASKS[task].kind}, expected one of "
+                f"{kind}: backbone {suite.backbone!r} is of family {backbone.family!r}"
+            )
+    for name in suite.adapters:
+        own = name in suite.adapter_settings
+        if not own and name not in config.adapters:
+            continue
+        adapter = suite.adapter_settings[name] if own else config.adapters[name]
+        key = f"{at}.adapter_settings.{name}" if own else f"adapters.{name}"
+        if backbone.width is not None and adapter.rank > backbone.width:
+            yield (
+                f"{key}.rank = {adapter.rank}: expected at most {backbone.width}, "
+                f"the width of {suite.backbone}'s layers"
+            )
+        for target in adapter.targets:
+            if target not in projections:
+                yield (
+                    f"{key}.targets: {target!r} has no name in backbone "
+                    f"{suite.backbone!r}; expected one of {', '.join(projections)}, or its name in "
+                    f"backbones.{suite.backbone}.projections"
+                )
 
 
 def _mirror_problems(suite: Suite, config: Config) -> Iterator[str]:

@@ -8,9 +8,18 @@ all three always agree.
 CORPORA = "corpora/vaderSentiment-3.3.2.tar.gz"
 
 
+# Folder in a trained adapter with what it was earlier in its training.
+SNAPSHOTS = "snapshots"
+
+
 def number(value: float) -> str:
     """A learning rate as it stands in a path: ``0.004``, ``1e-05``."""
     return format(value, "g")
+
+
+def backbone(name: str) -> str:
+    """A backbone that was converted from a wheel."""
+    return f"backbones/{name}"
 
 
 def data(suite: str, task: str, split: str) -> str:
@@ -38,6 +47,16 @@ def train_record(run_folder: str) -> str:
     return f"{run_folder}/train.json"
 
 
+def answers(run_folder: str) -> str:
+    """Every test item's answer, of a training run."""
+    return f"{run_folder}/answers.parquet"
+
+
+def baseline_record(suite: str) -> str:
+    """Record of what no training gives: the bare backbone, guessing."""
+    return f"{suite}/baseline.json"
+
+
 def select_record(suite: str, task: str, adapter: str, strategy: str) -> str:
     """Which learning rate an arm uses, where its grid has more than one."""
     return f"{arm(suite, task, adapter, strategy)}/select.json"
@@ -48,11 +67,19 @@ def prune_record(suite: str, adapter: str, strategy: str, seed: int | str) -> st
     return f"{suite}/prune/{adapter}-{strategy}/seed{seed}.json"
 
 
-def interpolate_record(
-    suite: str, adapter: str, strategy: str, seed_a: int | str, seed_b: int | str
-) -> str:
-    """Record of an arm's paths between two seeds on all tasks."""
-    return f"{suite}/interpolate/{adapter}-{strategy}/seed{seed_a}-seed{seed_b}.json"
+def interpolate_record(suite: str, adapter: str, strategy: str, seeds: str) -> str:
+    """Record of mixing an arm's runs of several seeds, ``0-1``, on all tasks."""
+    return f"{suite}/interpolate/{adapter}-{strategy}/seeds{seeds}.json"
+
+
+def trajectory_record(suite: str, adapter: str, strategy: str) -> str:
+    """Record of scoring an arm's snapshots over training on all tasks."""
+    return f"{suite}/trajectory/{adapter}-{strategy}.json"
+
+
+def snapshot(adapter_folder: str, share: float) -> str:
+    """A run's adapter as it was after a share of the training."""
+    return f"{adapter_folder}/{SNAPSHOTS}/{number(share)}"
 
 
 def merge_record(suite: str, adapter: str, strategy: str, seed: int | str) -> str:

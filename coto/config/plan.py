@@ -6,13 +6,13 @@ two values and a reordered mapping would cause a rerun; one sorted string does n
 only fan out, such as the seeds, stay out of the settings of single runs.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from coto.adapters.kinds import KINDS
-from coto.config import paths
-from coto.config.axes import canonical, record_paths
-from coto.config.models import Config, TaskTraining
+from coto.config.axes import canonical
+from coto.config.grid import Grid
+from coto.config.suites import LENGTHS, TaskTraining
 from coto.tasks.registry import TASKS
 
 # Outputs of the report, declared by its rules.
@@ -27,88 +27,37 @@ TABLES = (
 FIGURES = ("masks", "schedule", "interpolation", "pruning", "training_time")
 
 
-@dataclass(frozen=True)
-class Arm:
-    """An adapter kind trained with a strategy on one task."""
+class Plan(Grid):
+    """What each job of a grid reads."""
 
-    suite: str
-    task: str
-    adapter: str
-    strategy: str
+    def convert(self, backbone: str) -> str:
+        """Settings of converting a backbone from a wheel."""
+        return canonical({"backbone": self.config.backbones[backbone].model_dump()})
 
-
-@dataclass(frozen=True)
-class Plan:
-    """Which jobs a configuration asks for, and what each of them reads."""
-
-    config: Config
-
-    # --- what there is to do -------------------------------------------------------------------
-
-    def grid(self, suite: str, adapter: str, strategy: str) -> list[str]:
-        """Learning rates of an arm, as they stand in paths."""
-        grids = self.config.suites[suite].learning_rates
-        values = grids.get(f"{adapter}-{strategy}") or grids[adapter]
-        return [paths.number(value) for value in values]
-
-    def runs(self, arm: Arm, seed: int | str) -> list[str]:
-        """Folders of an arm's runs with one seed, one per learning rate of its grid."""
-        return [
-            paths.run(arm.suite, arm.task, arm.adapter, arm.strategy, lr, seed)
-            for lr in self.grid(arm.suite, arm.adapter, arm.strategy)
-        ]
-
-    def selection(self, arm: Arm) -> list[str]:
-        """The record that chooses an arm's learning rate; none where there is no choice."""
-        if len(self.grid(arm.suite, arm.adapter, arm.strategy)) == 1:
-            return []
-        return [paths.select_record(arm.suite, arm.task, arm.adapter, arm.strategy)]
-
-    def selection_seeds(self, suite: str) -> tuple[int, ...]:
-        """Seeds whose validation scores choose the learning rate."""
-        cfg = self.config.suites[suite]
-        return cfg.seeds if cfg.selection_seeds is None else cfg.selection_seeds
-
-    def adapters_of(self, arm: Arm, *seeds: int | str) -> list[str]:
-        """Files that a stage needs to use an arm's trained adapters: weights and the choice."""
-        weights = [paths.adapter_weights(run) for seed in seeds for run in self.runs(arm, seed)]
-        return weights + self.selection(arm)
-
-    def overhead_task(self, suite: str) -> str:
-        """The task whose batches are timed."""
-        cfg = self.config.suites[suite]
-        return (cfg.overhead and cfg.overhead.task) or cfg.tasks[0]
-
-    def axes(self, suite: str) -> dict[str, Any]:
-        """What a suite's records are enumerated from: small, however many runs there are."""
-        cfg = self.config.suites[suite]
-        parts = ("interpolate", "merge", "prune", "overhead")
-        return {
-            "suite": suite,
-            "tasks": list(cfg.tasks),
-            "adapters": list(cfg.adapters),
-            "strategies": list(cfg.strategies),
-            "seeds": list(cfg.seeds),
-            "grids": {
-                f"{a}-{s}": self.grid(suite, a, s) for a in cfg.adapters for s in cfg.strategies
-            },
-            "stages": [part for part in parts if getattr(cfg, part) is not None],
-        }
-
-    def records(self, *suites: str) -> dict[str, list[str]]:
-        """Paths of the records of some suites, or of all, by stage."""
-        return record_paths([self.axes(suite) for suite in suites or self.config.suites])
-
-    # --- what each job reads -------------------------------------------------------------------
+    def baseline(self, suite: str) -> str:
+        """Settings of scoring what no training gives."""
+        cfg = self.suites[suite]
+        return canonical(
+            {
+                "suite": suite,
+                "tasks": list(cfg.tasks),
+                "entries": [TASKS[task].scored() for task in cfg.tasks],
+                "backbone": self.backbone(suite),
+                "device": self.config.device,
+                "precision": self.config.precision,
+                "evaluation": self._evaluation(suite, *cfg.tasks),
+                **self._standard(suite),
+            }
+        )
 
     def prepare(self, suite: str, task: str) -> str:
         """Settings of making a task's rows."""
-        cfg = self.config.suites[suite]
+        cfg = self.suites[suite]
         return canonical(
             {
                 "task": task,
                 "entry": asdict(TASKS[task]),
-                "rows": cfg.rows.model_dump(),
+                "rows": cfg.rows.model_dump(exclude={"shots"}),
                 "mirror": self.config.data.mirror if TASKS[task].source == "hub" else None,
             }
         )
@@ -119,8 +68,9 @@ class Plan:
             {
                 **self._run(suite, task, adapter, strategy),
                 "strategy_settings": self.config.strategies[strategy].model_dump(),
-                "kind": asdict(KINDS[self.config.adapters[adapter].kind]),
+                "kind": asdict(KINDS[self.adapter(suite, adapter).kind]),
                 "train": self._training(suite, task),
+                "shots": self.suites[suite].rows.shots,
                 "lr": float(lr),
                 "seed": int(seed),
             }
@@ -143,10 +93,22 @@ class Plan:
         """Settings of pruning an arm's runs with one seed."""
         return self._operator("prune", suite, adapter, strategy, seed=int(seed))
 
-    def interpolate(self, suite: str, adapter: str, strategy: str, seed_a: str, seed_b: str) -> str:
-        """Settings of an arm's paths between two seeds."""
-        seeds = [int(seed_a), int(seed_b)]
-        return self._operator("interpolate", suite, adapter, strategy, seeds=seeds)
+    def interpolate(self, suite: str, adapter: str, strategy: str, seeds: str) -> str:
+        """Settings of mixing an arm's runs of two or three seeds."""
+        mixed = [int(seed) for seed in seeds.split("-")]
+        return self._operator("interpolate", suite, adapter, strategy, seeds=mixed)
+
+    def trajectory(self, suite: str, adapter: str, strategy: str) -> str:
+        """Settings of scoring the snapshots of an arm's runs."""
+        cfg = self.suites[suite]
+        return self._operator(
+            "trajectory",
+            suite,
+            adapter,
+            strategy,
+            seeds=list(cfg.seeds),
+            snapshots=list(cfg.train.snapshots),
+        )
 
     def merge(self, suite: str, adapter: str, strategy: str, seed: str) -> str:
         """Settings of merging all tasks of a suite."""
@@ -154,7 +116,7 @@ class Plan:
 
     def overhead(self, suite: str, adapter: str) -> str:
         """Settings of measuring an adapter kind's training time."""
-        cfg = self.config.suites[suite]
+        cfg = self.suites[suite]
         assert cfg.overhead is not None
         task = self.overhead_task(suite)
         runs = {name: self._run(suite, task, adapter, name) for name in cfg.strategies}
@@ -170,6 +132,7 @@ class Plan:
                     name: float(self.grid(suite, adapter, name)[0]) for name in cfg.strategies
                 },
                 "train": self._training(suite, task),
+                "shots": cfg.rows.shots,
                 "overhead": cfg.overhead.model_dump(),
             }
         )
@@ -189,6 +152,18 @@ class Plan:
             },
         )
 
+    def report_study(self, study: str) -> str:
+        """Settings of a study's table and figure."""
+        return canonical(
+            {
+                "study": study,
+                "axes": [self.axes(suite) for suite in self.study(study)],
+                "statistics": self.config.report.statistics.model_dump(),
+                "tables": self.config.report.tables.model_dump(),
+                "figures": self.config.report.figures.model_dump(),
+            }
+        )
+
     def claims(self) -> str:
         """Settings of the claims."""
         return self._report()
@@ -205,56 +180,59 @@ class Plan:
 
     def _run(self, suite: str, task: str, adapter: str, strategy: str) -> dict[str, Any]:
         """What every use of a model on a task reads."""
-        cfg = self.config.suites[suite]
         return {
             "suite": suite,
             "task": task,
-            "entry": _scored(task),
+            "entry": TASKS[task].scored(),
             "adapter": adapter,
             "strategy": strategy,
-            "backbone": self.config.backbones[cfg.backbone].model_dump(),
-            "adapter_settings": self.config.adapters[adapter].model_dump(),
+            "backbone": self.backbone(suite),
+            "adapter_settings": self.adapter(suite, adapter).model_dump(),
             "device": self.config.device,
             "precision": self.config.precision,
-            "evaluation_batch_tokens": cfg.evaluation_batch_tokens,
+            "evaluation": self._evaluation(suite, task),
+            **self._standard(suite),
         }
 
     def _operator(
         self, stage: str, suite: str, adapter: str, strategy: str, **coordinates: Any
     ) -> str:
         """Settings of a stage that changes trained adapters and scores them on every task."""
-        cfg = self.config.suites[suite]
+        cfg = self.suites[suite]
         settings = self._run(suite, cfg.tasks[0], adapter, strategy)
         # The adapter on disk says what it is; its settings would only add reruns.
         for name in ("task", "entry", "adapter_settings"):
             del settings[name]
+        # What was trained is scored once with every built-in task, not after every change.
+        settings["evaluation"] = self._evaluation(suite, *cfg.tasks) | {"standard": []}
+        settings.pop("mirror", None)
         return canonical(
             {
                 **settings,
                 **coordinates,
                 "tasks": list(cfg.tasks),
-                "entries": [_scored(task) for task in cfg.tasks],
-                "max_lengths": {t: self._training(suite, t)["max_length"] for t in cfg.tasks},
+                "entries": [TASKS[task].scored() for task in cfg.tasks],
                 "lrs": self.grid(suite, adapter, strategy),
-                stage: getattr(cfg, stage).model_dump(),
+                **({stage: getattr(cfg, stage).model_dump()} if hasattr(cfg, stage) else {}),
             }
         )
 
     def _training(self, suite: str, task: str) -> dict[str, Any]:
         """Training settings with the task's overrides applied."""
-        train = self.config.suites[suite].train
+        train = self.suites[suite].train
         settings = train.model_dump(exclude={"per_task"})
         over = train.per_task.get(task, TaskTraining()).model_dump(exclude_none=True)
-        if over.keys() & {"steps", "epochs"}:
-            settings |= {"steps": None, "epochs": None}
+        if over.keys() & set(LENGTHS):
+            settings |= dict.fromkeys(LENGTHS)
         return settings | over
 
+    def _standard(self, suite: str) -> dict[str, Any]:
+        """Where lm-eval's own tasks find their data, if there are any to score."""
+        asked = self.suites[suite].evaluation.standard
+        return {"mirror": self.config.data.mirror} if asked else {}
 
-def _scored(task: str) -> dict[str, Any]:
-    """What training and scoring read of a task's entry, whose module no fingerprint covers."""
-    entry = TASKS[task]
-    return {
-        "num_labels": entry.num_labels,
-        "metrics": list(entry.metrics),
-        "headline": entry.headline,
-    }
+    def _evaluation(self, suite: str, *tasks: str) -> dict[str, Any]:
+        """How models are scored on tasks."""
+        return self.suites[suite].evaluation.model_dump(mode="json") | {
+            "max_lengths": {task: self._training(suite, task)["max_length"] for task in tasks}
+        }

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from coto.config import paths
+from coto.config.families import FAMILIES
 from coto.config.fingerprint import fingerprint
-from coto.config.plan import FIGURES, TABLES, Arm, Plan
+from coto.config.grid import Arm
+from coto.config.plan import FIGURES, TABLES, Plan
 from coto.tasks.mirror import mirror_files
 from coto.tasks.registry import TASKS
 
@@ -76,7 +78,7 @@ class Wiring:
     def mirror(self, wildcards: Wildcards) -> list[str]:
         """Files of the mirror that a task is made from; the hub itself is no file."""
         task, mirror = TASKS[wildcards.task], self.plan.config.data.mirror
-        if task.source == "vader" or mirror is None:
+        if task.source != "hub" or mirror is None:
             return []
         return [str(file) for file in mirror_files(task, Path(mirror).expanduser())]
 
@@ -85,6 +87,30 @@ class Wiring:
         if TASKS[wildcards.task].source != "vader":
             return ""
         return f"--corpora {self.at(paths.CORPORA)}"
+
+    def backbone(self, wildcards: Wildcards) -> list[str]:
+        """The suite's backbone, where it has to be made first."""
+        name = self.plan.suites[wildcards.suite].backbone
+        made = self.plan.config.backbones[name].wheel is not None
+        return [self.at(paths.backbone(name))] if made else []
+
+    def code(self, stage: str) -> Callable[[Wildcards], str]:
+        """Fingerprint of a stage together with the suite's kind of workbench."""
+
+        def of(wildcards: Wildcards) -> str:
+            name = self.plan.suites[wildcards.suite].backbone
+            family = FAMILIES[self.plan.config.backbones[name].family]
+            return fingerprint(f"coto.stages.{stage}", family.bench[0])
+
+        return of
+
+    def memory(self, wildcards: Wildcards) -> int:
+        """Memory in MB that a cluster reserves for a job of a suite."""
+        return self.plan.suites[wildcards.suite].jobs.memory_mb
+
+    def minutes(self, wildcards: Wildcards) -> int:
+        """Time limit in minutes that a cluster sets a job of a suite."""
+        return self.plan.suites[wildcards.suite].jobs.minutes
 
     def prepare_code(self, wildcards: Wildcards) -> str:
         """Fingerprint of ``prepare`` with the one module that builds this task."""
@@ -101,10 +127,15 @@ class Wiring:
 
     def trained(self, wildcards: Wildcards) -> list[str]:
         """An arm's adapters of all tasks, and the records that choose among them."""
-        seeds = [v for name, v in wildcards.items() if name in ("seed", "seed_a", "seed_b")]
+        suite = self.plan.suites[wildcards.suite]
+        given = dict(wildcards.items())
+        if "seeds" in given:
+            seeds = given["seeds"].split("-")
+        else:
+            seeds = [given["seed"]] if "seed" in given else list(suite.seeds)
         return [
             self.at(path)
-            for task in self.plan.config.suites[wildcards.suite].tasks
+            for task in suite.tasks
             for path in self.plan.adapters_of(
                 Arm(wildcards.suite, task, wildcards.adapter, wildcards.strategy), *seeds
             )
@@ -114,7 +145,14 @@ class Wiring:
         """The reported rows of every task of a suite."""
         return [
             self.at(paths.data(wildcards.suite, task, "test"))
-            for task in self.plan.config.suites[wildcards.suite].tasks
+            for task in self.plan.suites[wildcards.suite].tasks
+        ]
+
+    def training_rows(self, wildcards: Wildcards) -> list[str]:
+        """The training rows of every task of a suite."""
+        return [
+            self.at(paths.data(wildcards.suite, task, "train"))
+            for task in self.plan.suites[wildcards.suite].tasks
         ]
 
     def overhead_rows(self, wildcards: Wildcards) -> str:
@@ -126,6 +164,10 @@ class Wiring:
     def records(self, *suites: str) -> list[str]:
         """All records of some suites, or of all."""
         return [self.at(p) for stage in self.plan.records(*suites).values() for p in stage]
+
+    def study_records(self, wildcards: Wildcards) -> list[str]:
+        """All records of the suites that a study is made of."""
+        return self.records(*self.plan.study(wildcards.study))
 
     # --- outputs of the report -----------------------------------------------------------------
 

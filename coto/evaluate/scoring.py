@@ -8,7 +8,7 @@ import numpy as np
 
 from coto.errors import CotoError
 from coto.evaluate.metrics.task_metrics import task_metrics
-from coto.tasks.registry import Task
+from coto.tasks.text import TextTask
 
 _MODULE = Path(task_metrics.__file__)
 # A regressor is collapsed if its outputs differ by less than this, in units of the labels.
@@ -16,7 +16,7 @@ FLAT = 1e-3
 
 
 def score(
-    task: Task, predictions: np.ndarray, references: np.ndarray | Sequence[float]
+    task: TextTask, predictions: np.ndarray, references: np.ndarray | Sequence[float]
 ) -> dict[str, float]:
     """Every metric of the task: accuracies and F1 in [0, 1], correlations in [-1, 1].
 
@@ -40,8 +40,13 @@ def score(
             f"task {task.name}: {broken} of {len(references)} rows have NaN or infinite logits, "
             "expected finite ones; the model has diverged, try a smaller learning rate"
         )
-    answers = predictions[:, 0] if task.is_regression else predictions.argmax(axis=1)
-    return {name: _metric(name, answers, references) for name in task.metrics}
+    given = answers(task, predictions)
+    return {name: metric(name, given, references) for name in task.metrics}
+
+
+def answers(task: TextTask, predictions: np.ndarray) -> np.ndarray:
+    """Class numbers, or values of a regression, (n,), of logits (n, num_labels)."""
+    return predictions[:, 0] if task.is_regression else predictions.argmax(axis=1)
 
 
 def is_collapsed(predictions: np.ndarray) -> bool:
@@ -54,7 +59,8 @@ def is_collapsed(predictions: np.ndarray) -> bool:
     return len(np.unique(predictions.argmax(axis=1))) == 1
 
 
-def _metric(name: str, answers: np.ndarray, references: np.ndarray) -> float:
+def metric(name: str, answers: np.ndarray, references: np.ndarray) -> float:
+    """One metric of answers (n,) against the truth (n,)."""
     module = evaluate.load(str(_MODULE), name, keep_in_memory=True)
     result = module.compute(predictions=answers, references=references)
     assert result is not None  # only other processes of a distributed evaluation get None

@@ -6,17 +6,34 @@ from collections.abc import Callable, Iterable
 from coto.errors import CotoError
 from coto.operators.adapter import LowRankAdapter
 
+# Positions of the layers that stay, counted from 0 within one encoder, by the number of layers.
+_LAYERS: dict[str, Callable[[int], range]] = {
+    "low": lambda count: range(round(count / 3)),
+    "middle": lambda count: range(round(count / 3), round(2 * count / 3)),
+    "high": lambda count: range(round(2 * count / 3), count),
+    "odd": lambda count: range(0, count, 2),
+    "even": lambda count: range(1, count, 2),
+}
+# What models call the two encoders of a CLIP.
+_ENCODERS = {
+    "text": re.compile(r"(^|\.)text"),
+    "vision": re.compile(r"(^|\.)(vision|visual)"),
+}
 
-def layer_of(module: str) -> int:
-    """Index of the transformer block that a module is in: its first number.
+
+def place_of(module: str) -> tuple[str, int]:
+    """The stack of blocks that a module is in, such as ``vision_model.encoder.layers``, and where.
+
+    The block is the name's first number. A model of two encoders has two stacks, and counts the
+    blocks of each from 0.
 
     Raises:
-        CotoError: if the name has none.
+        CotoError: if the name has no number.
     """
     found = re.search(r"\.(\d+)\.", module)
     if found is None:
         raise CotoError(f"module {module!r}: expected a layer number in its name")
-    return int(found[1])
+    return module[: found.start()], int(found[1])
 
 
 def kept(modules: Iterable[str], keep: str, projections: dict[str, str]) -> frozenset[str]:
@@ -24,7 +41,8 @@ def kept(modules: Iterable[str], keep: str, projections: dict[str, str]) -> froz
 
     ``all``; ``odd`` and ``even`` keep every other layer, counted from 1 (the paper's *everyother*
     does not say which, so both are given); ``low``, ``middle`` and ``high`` a third of the layers
-    each, from the input up; ``query``, ``key`` and ``value`` that projection in all layers.
+    each, from the input up; ``query``, ``key`` and ``value`` that projection in all layers;
+    ``text`` and ``vision`` one encoder of a model that has both. Layers count within their encoder.
 
     Args:
         modules: names of the adapted modules.
@@ -32,31 +50,34 @@ def kept(modules: Iterable[str], keep: str, projections: dict[str, str]) -> froz
         projections: the backbone's names of ``query``, ``key`` and ``value``.
 
     Raises:
-        CotoError: if nothing would stay or `keep` is unknown.
+        CotoError: if nothing would stay, `keep` is unknown, or is an encoder of a model of one.
     """
     modules = list(modules)
-    layers = sorted({layer_of(module) for module in modules})
-    position = {layer: index for index, layer in enumerate(layers)}
-    third = len(layers) / 3
-    ranges = {
-        "low": range(round(third)),
-        "middle": range(round(third), round(2 * third)),
-        "high": range(round(2 * third), len(layers)),
-        "odd": range(0, len(layers), 2),
-        "even": range(1, len(layers), 2),
-    }
+    stacks: dict[str, set[int]] = {}
+    for module in modules:
+        stack, layer = place_of(module)
+        stacks.setdefault(stack, set()).add(layer)
     stays: Callable[[str], bool]
     if keep == "all":
         stays = lambda module: True  # noqa: E731
-    elif keep in ranges:
-        stays = lambda module: position[layer_of(module)] in ranges[keep]  # noqa: E731
+    elif keep in _LAYERS:
+        chosen_layers = {
+            (stack, sorted(layers)[position])
+            for stack, layers in stacks.items()
+            for position in _LAYERS[keep](len(layers))
+        }
+        stays = lambda module: place_of(module) in chosen_layers  # noqa: E731
     elif keep in projections:
-        stays = lambda module: module.rpartition(".")[2] == projections[keep]  # noqa: E731
+        stays = lambda module: f".{module}".endswith(f".{projections[keep]}")  # noqa: E731
+    elif keep in _ENCODERS:
+        if len(stacks) < 2:
+            raise CotoError(
+                f"prune.keep = {keep!r}: expected a model of a text and a vision encoder"
+            )
+        stays = lambda module: _ENCODERS[keep].search(place_of(module)[0]) is not None  # noqa: E731
     else:
-        raise CotoError(
-            f"prune.keep = {keep!r}: expected one of all, {', '.join(ranges)}, "
-            + ", ".join(projections)
-        )
+        known = ("all", *_LAYERS, *projections, *_ENCODERS)
+        raise CotoError(f"prune.keep = {keep!r}: expected one of {', '.join(known)}")
     chosen = frozenset(module for module in modules if stays(module))
     if not chosen:
         raise CotoError(

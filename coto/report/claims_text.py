@@ -10,8 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from coto.report.claim import POOLED
 from coto.report.settings import Settings
-from coto.report.verdicts import POOLED, UNTESTED_VERDICT, Result
+from coto.report.suites import describe
+from coto.report.verdicts import SHARED_RUNS, UNTESTED_VERDICT, Result
 from coto.report.writing import markdown_table, write_atomically
 
 _INTRO = """# Claims of the paper, tested here
@@ -55,8 +57,15 @@ def _markdown(results: list[Result], settings: Settings) -> str:
     parts = [
         _INTRO.format(level=100 * settings.confidence),
         "## Verdicts\n",
-        _summary(tested, suites),
     ]
+    for suite in dict.fromkeys(r.suite for r in tested):
+        if suites:
+            parts.append(f"### Suite {suite}\n")
+        if text := describe(suite, settings):
+            parts.append(f"{text}\n")
+        if any(SHARED_RUNS in r.caution for r in tested if r.suite == suite):
+            parts.append(f"{SHARED_RUNS}\n")
+        parts.append(_summary(r for r in tested if r.suite == suite))
     parts.append("## Details\n")
     for name, group in groupby(tested, key=lambda r: r.claim):
         parts.append(_details(name, list(group), suites))
@@ -69,13 +78,11 @@ def _markdown(results: list[Result], settings: Settings) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _summary(results: Iterable[Result], suites: bool) -> str:
+def _summary(results: Iterable[Result]) -> str:
     lines = []
     for r in results:
-        line = {"suite": r.suite} if suites else {}
         lines.append(
-            line
-            | {
+            {
                 "claim": f"{r.claim} (sensitivity)" if r.role == "sensitivity" else r.claim,
                 "adapter": r.adapter,
                 "effect": _effect(r),
@@ -92,8 +99,9 @@ def _details(name: str, results: list[Result], suites: bool) -> str:
     first = results[0]
     text = f"### {name}\n\n- Paper: {first.statement}\n- Test here: {first.test} "
     text += f"Table `{first.table}`.\n"
-    if first.caution:
-        text += f"- Caution: {first.caution}\n"
+    # What holds for a suite stands at its verdicts.
+    if caution := first.caution.replace(SHARED_RUNS, "").strip():
+        text += f"- Caution: {caution}\n"
     for r in results:
         adapter = "all adapters" if r.adapter == POOLED else r.adapter
         where = f"{r.suite}, {adapter}" if suites else adapter

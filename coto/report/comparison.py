@@ -12,6 +12,7 @@ from coto.report.statistics import PairedEffect, mean_interval, paired_effect
 
 AVERAGE = "Average"
 FLAG = " †"
+UNTRAINED = "no training"
 
 
 def paired(rows: pd.DataFrame, split_by: Sequence[str] = ()) -> pd.DataFrame:
@@ -155,6 +156,8 @@ def cell(
 def side_by_side(tidy: pd.DataFrame, index: dict[str, str], decimals: int) -> pd.DataFrame:
     """Text of a comparison: one line per place, one column per strategy, then the differences.
 
+    Lines of kind ``baseline`` are no strategies: their numbers stand in a column of their own.
+
     Args:
         tidy: lines of ``compare``.
         index: columns that identify a line, with their headings. ``suite`` is shown only where
@@ -163,7 +166,8 @@ def side_by_side(tidy: pd.DataFrame, index: dict[str, str], decimals: int) -> pd
     """
     if tidy["suite"].nunique() > 1:
         index = {"suite": "suite", **index}
-    strategies = ranked("strategy", list(tidy["strategy"]))
+    untrained = tidy["kind"] == "baseline"
+    strategies = ranked("strategy", list(tidy.loc[~untrained, "strategy"]))
     lines = []
     for _, place in tidy.groupby(["suite", *(c for c in index if c != "suite")], sort=False):
         first = place.iloc[0]
@@ -172,8 +176,9 @@ def side_by_side(tidy: pd.DataFrame, index: dict[str, str], decimals: int) -> pd
         line["seeds"] = str(int(place["n_seeds"].min())) if measured else ""
         for _, arm in place.iterrows():
             text = cell(arm["mean"], decimals, (arm["low"], arm["high"]))
-            line[arm["strategy"]] = text + (FLAG if arm["flagged"] else "")
-            if arm["strategy"] != BASELINE:
+            column = UNTRAINED if arm["kind"] == "baseline" else arm["strategy"]
+            line[column] = text + (FLAG if arm["flagged"] else "")
+            if column not in (BASELINE, UNTRAINED):
                 line[f"{arm['strategy']} − {BASELINE}"] = cell(
                     arm["difference"],
                     decimals,
@@ -182,6 +187,12 @@ def side_by_side(tidy: pd.DataFrame, index: dict[str, str], decimals: int) -> pd
                 )
         line["source"] = first["source"]
         lines.append(line)
-    columns = [*index.values(), "seeds", *strategies]
+    columns = [*index.values(), "seeds", *([UNTRAINED] if untrained.any() else []), *strategies]
     columns += [f"{name} − {BASELINE}" for name in strategies if name != BASELINE]
     return pd.DataFrame(lines, columns=[*columns, "source"]).fillna("")
+
+
+def overall(tidy: pd.DataFrame) -> pd.DataFrame:
+    """Lines over all tasks: the averages, and of what has one task only, that task."""
+    several = tidy.groupby(["suite", "adapter"])["task"].transform("nunique") > 1
+    return tidy[~several | (tidy["task"] == AVERAGE)]

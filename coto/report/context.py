@@ -1,44 +1,160 @@
 """The paper's numbers beside the measured ones in tables: context from other models and data."""
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import pandas as pd
 
 from coto.report.comparison import AVERAGE
 from coto.report.paper import PaperValue, paper_value
 from coto.report.quantities import BASELINE
+from coto.report.settings import Settings
 
-_GLUE = "glue_merge_deberta_v3_lr5e-4"
-_GLUE_METRIC = "accuracy(%) GLUE dev"
-_GLUE_LABEL = "paper, DeBERTa-v3-base, six GLUE tasks"
 _CLIP_LABEL = "paper: CLIP ViT-B/16, 11 image sets, LoRA → +CoTo"
 # Adapter kinds with published training times.
 _TIMED = {"lora": "LoRA", "dora": "DoRA", "hira": "HiRA"}
+_PERCENT = "accuracy(%)"
+_ON_GLUE = "accuracy(%) GLUE dev"
 
 
-def with_glue(
-    tidy: pd.DataFrame, methods: dict[str, str], split_by: str | None = None
-) -> pd.DataFrame:
-    """Append the paper's GLUE averages as lines of kind ``paper``, one pair per method."""
-    lines = []
-    present = set(tidy[split_by]) if split_by and len(tidy) else {""}
-    for split, method in methods.items():
-        if split not in present or "lora" not in set(tidy["adapter"]):
+@dataclass(frozen=True)
+class Block:
+    """Rows of one experiment: by adapter kind the names of its baseline and of its CoTo arm.
+
+    ``about`` is a name that one of the suite's evaluation sets must have; empty: any.
+    """
+
+    label: str
+    experiment: str
+    task: str
+    metric: str
+    methods: Mapping[str, tuple[str, str | None]]
+    about: str = ""
+
+
+def _both(*names: str) -> dict[str, tuple[str, str | None]]:
+    return {name.lower(): (name, f"{name}-CoTo") for name in names}
+
+
+_GLUE = ("paper, DeBERTa-v3-base, six GLUE tasks", "glue_merge_deberta_v3_lr5e-4", AVERAGE)
+_NINE = ("paper, LLaMA-2-7B, nine tasks", "multitask_merge_llama2_7b_9tasks", AVERAGE)
+_EIGHT = "{}, eight commonsense sets"
+_UPSTREAM = "DoRA README and HiRA paper, {}, eight commonsense sets"
+
+# By the kind of a suite's tasks.
+SINGLE_TASK: dict[str, tuple[Block, ...]] = {
+    "text": (Block(*_GLUE, _ON_GLUE, {"lora": ("Task LoRA", "Task LoRA +CoTo")}),),
+    "language": (
+        Block(
+            _EIGHT.format("paper, LLaMA-3-8B"),
+            "commonsense8_llama3_8b_r32",
+            AVERAGE,
+            _PERCENT,
+            _both("LoRA", "DoRA", "HiRA"),
+        ),
+        Block(
+            _EIGHT.format("paper, LLaMA-2-7B"),
+            "commonsense8_llama2_7b_r32",
+            AVERAGE,
+            _PERCENT,
+            _both("LoRA"),
+        ),
+        Block(
+            _UPSTREAM.format("LLaMA-3-8B"),
+            "upstream_commonsense_llama3_8b",
+            AVERAGE,
+            _PERCENT,
+            {
+                "lora": ("LoRA r32 lr3e-4", None),
+                "dora": ("DoRA r32 lr1e-4", None),
+                "hira": ("HiRA r32", None),
+            },
+        ),
+        Block(
+            _UPSTREAM.format("LLaMA-2-7B"),
+            "upstream_commonsense_llama2_7b",
+            AVERAGE,
+            _PERCENT,
+            {
+                "lora": ("LoRA r32 lr3e-4", None),
+                "dora": ("DoRA r32 lr2e-4", None),
+                "hira": ("HiRA r32", None),
+            },
+        ),
+        Block(
+            "paper, LLaMA-2-7B, GSM8K",
+            "math_gsm8k_llama2_7b_r8",
+            "GSM8K",
+            _PERCENT,
+            _both("LoRA", "DoRA", "HiRA", "rsLoRA"),
+            about="gsm8k",
+        ),
+    ),
+    "image": (
+        Block(
+            "paper, CLIP ViT-B/16, 11 image sets",
+            "vision_11_datasets_vitb16_r2",
+            AVERAGE,
+            _PERCENT,
+            _both("LoRA", "DoRA", "HiRA"),
+        ),
+    ),
+}
+# By the kind of a suite's tasks, then by the space that is merged in.
+MULTI_TASK: dict[str, dict[str, Block]] = {
+    "text": {
+        "fusion": Block(*_GLUE, _ON_GLUE, {"lora": ("Linear Fusion", "Linear Fusion +CoTo")}),
+        "ensemble": Block(*_GLUE, _ON_GLUE, {"lora": ("Ensemble", "Ensemble +CoTo")}),
+    },
+    "language": {
+        "fusion": Block(*_NINE, _PERCENT, {"lora": ("Fusion", "Fusion +CoTo")}),
+        "ensemble": Block(*_NINE, _PERCENT, {"lora": ("Ensemble", "Ensemble +CoTo")}),
+    },
+}
+
+
+def with_single_task(tidy: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Append the paper's single-task averages of each suite's kind, as lines of kind ``paper``."""
+    lines: list[dict[str, Any]] = []
+    for suite in dict.fromkeys(tidy["suite"]):
+        for block in SINGLE_TASK.get(settings.kind(suite) or "text", ()):
+            lines += _lines(tidy[tidy["suite"] == suite], suite, block)
+    return _append(tidy, lines)
+
+
+def with_multi_task(tidy: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Append the paper's averages of merged tasks, one pair of lines per space."""
+    lines: list[dict[str, Any]] = []
+    for suite in dict.fromkeys(tidy["suite"]):
+        for space, block in MULTI_TASK.get(settings.kind(suite) or "text", {}).items():
+            here = tidy[(tidy["suite"] == suite) & (tidy["space"] == space)]
+            lines += [line | {"space": space} for line in _lines(here, suite, block)]
+    return _append(tidy, lines)
+
+
+def _lines(tidy: pd.DataFrame, suite: str, block: Block) -> Iterable[dict[str, Any]]:
+    """Two lines of numbers per adapter kind that the suite has too; one without a CoTo arm."""
+    if not any(block.about in task for task in tidy["task"]):
+        return
+    for adapter, (method, coto) in block.methods.items():
+        if adapter not in set(tidy["adapter"]):
             continue
-        base = paper_value(_GLUE, AVERAGE, method, _GLUE_METRIC)
-        coto = paper_value(_GLUE, AVERAGE, f"{method} +CoTo", _GLUE_METRIC)
-        place = {
-            "suite": tidy.loc[tidy["adapter"] == "lora", "suite"].iloc[0],
-            "adapter": "lora",
-            "task": _GLUE_LABEL,
-            "metric": "accuracy",
-            "kind": "paper",
-            "flagged": 0,
-        } | ({split_by: split} if split_by else {})
-        for strategy, value in ((BASELINE, base), ("coto", coto)):
-            line = {**place, "strategy": strategy, "mean": value.value / 100}
-            line["source"] = value.provenance
-            if strategy != BASELINE:
-                line["difference"] = (value.value - base.value) / 100
-            lines.append(line)
+        base = paper_value(block.experiment, block.task, method, block.metric)
+        place = {"suite": suite, "adapter": adapter, "task": block.label, "metric": "accuracy"}
+        line = {**place, "kind": "paper", "flagged": 0, "source": base.provenance}
+        yield line | {"strategy": BASELINE, "mean": base.value / 100}
+        if coto is not None:
+            value = paper_value(block.experiment, block.task, coto, block.metric)
+            yield line | {
+                "strategy": "coto",
+                "mean": value.value / 100,
+                "difference": (value.value - base.value) / 100,
+                "source": value.provenance,
+            }
+
+
+def _append(tidy: pd.DataFrame, lines: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.concat([tidy, pd.DataFrame(lines)], ignore_index=True) if lines else tidy
 
 

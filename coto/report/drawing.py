@@ -18,6 +18,8 @@ Frames = Mapping[str, pd.DataFrame]
 Strategies = Mapping[str, Mapping[str, Any]]
 Drawer = Callable[[Frames, Strategies, Settings], Figure]
 
+FIGURES: dict[str, Drawer] = {}
+
 # Okabe and Ito's palette, each colour with a marker and a hatch of its own, so that nothing is told
 # by colour alone.
 LOOKS: tuple[tuple[str, str, str], ...] = (
@@ -46,6 +48,16 @@ _RC: dict[Any, Any] = {
 }
 
 
+def figure(name: str) -> Callable[[Drawer], Drawer]:
+    """Register a drawer under a name, which is also the name of its files."""
+
+    def register(draw: Drawer) -> Drawer:
+        FIGURES[name] = draw
+        return draw
+
+    return register
+
+
 def look(strategies: list[str], strategy: str) -> tuple[str, str, str]:
     """Colour, marker and hatch of a strategy among those shown."""
     return LOOKS[strategies.index(strategy) % len(LOOKS)]
@@ -53,16 +65,16 @@ def look(strategies: list[str], strategy: str) -> tuple[str, str, str]:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of that many inches, drawn without a display."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    empty = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(empty)
+    return empty
 
 
 def message(text: str) -> Figure:
     """A figure that says why there is nothing to see."""
-    figure = new_figure(5.0, 1.4)
-    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=10)
-    return figure
+    shown = new_figure(5.0, 1.4)
+    shown.text(0.5, 0.5, text, ha="center", va="center", fontsize=10)
+    return shown
 
 
 def percent_axis(axes: Axes, label: str) -> None:
@@ -70,10 +82,10 @@ def percent_axis(axes: Axes, label: str) -> None:
     axes.set_ylabel(f"{label} (%)")
 
 
-def legend_above(figure: Figure, axes: Axes) -> None:
+def legend_above(shown: Figure, axes: Axes) -> None:
     """One legend for the whole figure, above it."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
+    shown.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
 
 
 def write_figure(
@@ -87,10 +99,10 @@ def write_figure(
     """Draw and write ``stem.png`` and ``stem.svg``."""
     written = []
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_RC}):
-        figure = draw(frames, strategies, settings)
+        drawn = draw(frames, strategies, settings)
         for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
             buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix[1:], dpi=style.dpi, metadata=metadata)
+            drawn.savefig(buffer, format=suffix[1:], dpi=style.dpi, metadata=metadata)
             write_atomically(stem.with_suffix(suffix), buffer.getvalue())
             written.append(stem.with_suffix(suffix))
     return written

@@ -7,6 +7,7 @@ a baseline from instead of running it.
 """
 
 import csv
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -49,6 +50,18 @@ def paper_value(experiment: str, task: str, method: str, metric: str) -> PaperVa
             shown = ", ".join(siblings[:12]) + (", ..." if len(siblings) > 12 else "")
             raise CotoError(f"paper value: {name} {key[depth]!r} unknown, expected one of {shown}")
     raise AssertionError(f"unreachable: {key}")
+
+
+def paper_values(experiment: str) -> dict[tuple[str, str, str], PaperValue]:
+    """All numbers of an experiment by (task, method, metric); what is only a bound is left out."""
+    found = {}
+    for (name, *place), row in _rows().items():
+        if name == experiment:
+            with suppress(CotoError):
+                found[place[0], place[1], place[2]] = _parse(row)
+    if not found:
+        raise CotoError(f"paper value: experiment {experiment!r} unknown")
+    return found
 
 
 @cache

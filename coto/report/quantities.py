@@ -1,7 +1,7 @@
 """From rows of records to the quantities that tables and claims are about.
 
 Every function returns rows with ``suite, task, adapter, strategy, seed, value``, plus what the
-quantity is split by; ``seed`` is a label: a number, or a pair of numbers where two runs are mixed.
+quantity is split by; ``seed`` is a label: a number, or a tuple of numbers where runs are mixed.
 """
 
 import pandas as pd
@@ -10,11 +10,16 @@ from coto.errors import CotoError
 
 BASELINE = "vanilla"
 ARM = ["suite", "task", "adapter", "strategy"]
+# What one learning rate is chosen for: what is trained on, not what is scored.
+TRAINED = ["suite", "trained_on", "adapter", "strategy"]
 
 # The order in which tables and figures show things; names that are not here follow by alphabet.
 ORDER: dict[str, tuple[str, ...]] = {
     "adapter": ("lora", "rslora", "dora", "hira", "pissa"),
-    "strategy": (BASELINE, "coto", "coto-high", "coto-low", "stochastic-depth", "dropout"),
+    "strategy": (
+        *(BASELINE, "coto", "coto-high", "coto-low", "coto-exponential", "coto-sine"),
+        *("stochastic-depth", "dropout", "progressive-dropout", "progressive-dropout-0"),
+    ),
     "space": ("fusion", "ensemble"),
     "keep": ("all", "odd", "even", "low", "middle", "high", "query", "key", "value"),
 }
@@ -34,16 +39,16 @@ def final_runs(train: pd.DataFrame, select: pd.DataFrame) -> pd.DataFrame:
         CotoError: an arm was trained with several rates and no record chooses exactly one.
     """
     chosen = select[select["selected"].astype(bool)] if len(select) else select
-    chosen = chosen[[*ARM, "lr"]].drop_duplicates()
-    rates = train[[*ARM, "lr"]].drop_duplicates()
-    merged = rates.merge(chosen.assign(chosen=True), on=[*ARM, "lr"], how="left")
-    arms = merged.groupby(ARM)
+    chosen = chosen[[*TRAINED, "lr"]].drop_duplicates()
+    rates = train[[*TRAINED, "lr"]].drop_duplicates()
+    merged = rates.merge(chosen.assign(chosen=True), on=[*TRAINED, "lr"], how="left")
+    arms = merged.groupby(TRAINED)
     undecided = arms["lr"].transform("size").gt(1) & arms["chosen"].transform("count").ne(1)
     if undecided.any():
-        arm = "/".join(merged.loc[undecided, ARM].iloc[0])
+        arm = "/".join(merged.loc[undecided, TRAINED].iloc[0])
         raise CotoError(f"select: {arm}: expected one selected learning rate out of several")
     used = merged[merged["chosen"].notna() | arms["lr"].transform("size").eq(1)]
-    return train.merge(used[[*ARM, "lr"]], on=[*ARM, "lr"])
+    return train.merge(used[[*TRAINED, "lr"]], on=[*TRAINED, "lr"])
 
 
 def test_scores(train: pd.DataFrame, select: pd.DataFrame) -> pd.DataFrame:
@@ -54,15 +59,40 @@ def test_scores(train: pd.DataFrame, select: pd.DataFrame) -> pd.DataFrame:
 
 def path_scores(interpolate: pd.DataFrame) -> pd.DataFrame:
     """Headline scores along the path between two seeds; ``seed`` is the pair."""
-    rows = headline(interpolate)
-    pairs = list(zip(rows["seed_a"], rows["seed_b"], strict=True))
-    return rows.assign(seed=pd.Series(pairs, index=rows.index, dtype=object))
+    return _mixed(interpolate, 2)
+
+
+def three_way(interpolate: pd.DataFrame) -> pd.DataFrame:
+    """Headline scores of three seeds mixed equally; ``seed`` is the triple."""
+    return _mixed(interpolate, 3)
+
+
+def _mixed(interpolate: pd.DataFrame, count: int) -> pd.DataFrame:
+    rows = labelled(headline(interpolate))
+    return rows[rows["seed"].map(len).eq(count).astype(bool)]
+
+
+def labelled(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose ``seeds``, as in ``0-1``, became the label ``seed``: a tuple of numbers."""
+    labels = [tuple(int(seed) for seed in seeds.split("-")) for seeds in rows["seeds"]]
+    return rows.assign(seed=pd.Series(labels, index=rows.index, dtype=object))
 
 
 def midpoints(interpolate: pd.DataFrame) -> pd.DataFrame:
     """Scores half-way between two seeds; no rows where 0.5 is not among the weights."""
     rows = path_scores(interpolate)
     return rows[(rows["weight"] - 0.5).abs() < 1e-9]
+
+
+def thirds(interpolate: pd.DataFrame) -> pd.DataFrame:
+    """Scores of two seeds mixed 1:2, mean of both directions; no rows where no weight is a third.
+
+    A weight within 0.005 of 1/3 or 2/3 counts, so that 0.33 and 0.333 do.
+    """
+    rows = path_scores(interpolate)
+    near = [(rows["weight"] - third).abs() < 5e-3 for third in (1 / 3, 2 / 3)]
+    rows = rows[near[0] | near[1]]
+    return rows.groupby([*ARM, "seed", "space"])["value"].mean().reset_index()
 
 
 def barriers(interpolate: pd.DataFrame) -> pd.DataFrame:
@@ -73,7 +103,7 @@ def barriers(interpolate: pd.DataFrame) -> pd.DataFrame:
     uses it is inferred.)
     """
     rows = path_scores(interpolate)
-    path = [*ARM, "seed_a", "seed_b", "space", "metric"]
+    path = [*ARM, "seeds", "space", "metric"]
     ends = {}
     for name, weight in (("start", 0.0), ("end", 1.0)):
         at = rows[(rows["weight"] - weight).abs() < 1e-9]
@@ -124,6 +154,23 @@ def time_saved(overhead: pd.DataFrame) -> pd.DataFrame:
     base = rows.loc[rows["strategy"] == BASELINE, [*place, "value"]]
     rows = rows.merge(base.rename(columns={"value": "base"}), on=place)
     return rows.assign(value=1 - rows["value"] / rows["base"]).drop(columns="base")
+
+
+def against_strongest(rows: pd.DataFrame, arm: str = "coto") -> pd.DataFrame:
+    """An arm's rows, and as its baseline those of its strongest rival other than the baseline.
+
+    The rival is the strategy that is no kind of CoTo with the highest mean over tasks and seeds,
+    per suite and adapter. Choosing it after the fact is unfair to ``arm``, on purpose. No rows
+    where there is no rival.
+    """
+    rivals = rows[~rows["strategy"].str.startswith("coto") & (rows["strategy"] != BASELINE)]
+    found = []
+    for (suite, adapter), group in rivals.groupby(["suite", "adapter"]):
+        strongest = group.groupby("strategy")["value"].mean().idxmax()
+        ours = (rows["suite"] == suite) & (rows["adapter"] == adapter) & (rows["strategy"] == arm)
+        rival = group[group["strategy"] == strongest]
+        found += [rows[ours], rival.assign(strategy=BASELINE, rival=str(strongest))]
+    return pd.concat(found) if found else rows.iloc[:0]
 
 
 def headline(rows: pd.DataFrame) -> pd.DataFrame:

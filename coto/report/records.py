@@ -10,13 +10,15 @@ import pandas as pd
 
 from coto.errors import CotoError
 
-_ARM = ("suite", "task", "adapter", "strategy")
-_SCORE = ("metric", "value", "headline", "n")
+_ARM = ("suite", "trained_on", "task", "adapter", "strategy")
+_SCORE = ("metric", "value", "headline", "n", "truncated", "flag")
 
 # Columns that identify a row of a stage. Empty where rows are repeated measurements.
 KEYS: dict[str, tuple[str, ...]] = {
+    "baseline": ("suite", "trained_on", "task", "method", "metric"),
     "train": (*_ARM, "lr", "seed", "split", "metric"),
-    "interpolate": (*_ARM, "seed_a", "seed_b", "space", "weight", "metric"),
+    "interpolate": (*_ARM, "seeds", "space", "weight", "metric"),
+    "trajectory": (*_ARM, "seeds", "share", "quantity", "metric"),
     "merge": (*_ARM, "seed", "space", "merged_tasks", "metric"),
     "prune": (*_ARM, "seed", "keep", "metric"),
     "overhead": (),
@@ -24,8 +26,10 @@ KEYS: dict[str, tuple[str, ...]] = {
 }
 
 REQUIRED: dict[str, tuple[str, ...]] = {
-    "train": (*_ARM, "lr", "seed", "split", *_SCORE, "flag"),
-    "interpolate": (*_ARM, "seed_a", "seed_b", "space", "weight", *_SCORE),
+    "baseline": ("suite", "trained_on", "task", "method", *_SCORE),
+    "train": (*_ARM, "lr", "seed", "split", *_SCORE),
+    "interpolate": (*_ARM, "seeds", "space", "weight", *_SCORE),
+    "trajectory": (*_ARM, "seeds", "share", "quantity", *_SCORE),
     "merge": (*_ARM, "seed", "space", "merged_tasks", *_SCORE),
     "prune": (*_ARM, "seed", "keep", "adapters_kept", "adapters_total", *_SCORE),
     "overhead": (
@@ -36,7 +40,8 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "select": (*_ARM, "lr", "seed", "metric", "value", "selected"),
 }
 
-_TEXT = {*_ARM, "split", "space", "keep", "metric", "device", "hardware", "flag"}
+_TEXT = {*_ARM, "method", "split", "seeds", "quantity", "space", "keep", "metric", "device"}
+_TEXT |= {"hardware", "flag"}
 _BOOLEAN = {"headline", "selected"}
 
 
@@ -64,7 +69,9 @@ def load_rows(paths: Iterable[Path | str], stage: str) -> pd.DataFrame:
     columns = list(REQUIRED[stage])
     if not rows:
         return pd.DataFrame(columns=columns)
+    # Whatever the order of keys in the first record.
     frame = pd.DataFrame(rows)
+    frame = frame[[*columns, *sorted(set(map(str, frame)) - set(columns))]]
     order = [*(KEYS[stage] or _ARM)]
     return frame.sort_values(order, kind="stable", ignore_index=True)
 
@@ -104,5 +111,24 @@ def _check(row: Any, stage: str, where: str) -> None:
 
 
 def load_frames(records: Mapping[str, Iterable[Path | str]]) -> dict[str, pd.DataFrame]:
-    """Rows of all stages by name; raises :class:`coto.errors.CotoError` on a malformed record."""
-    return {stage: load_rows(records.get(stage, ()), stage) for stage in REQUIRED}
+    """Rows of all stages by name, every evaluation set of a suite with a name of its own.
+
+    Where a suite scores one evaluation set after training on several tasks, what it was trained on
+    joins its name, since the two are different measurements.
+
+    Raises:
+        CotoError: a record is malformed.
+    """
+    frames = {stage: load_rows(records.get(stage, ()), stage) for stage in REQUIRED}
+    train = frames["train"]
+    sources = train.groupby(["suite", "task"])["trained_on"].nunique()
+    shared = set(sources[sources > 1].index)
+    return {stage: _told_apart(frame, shared) for stage, frame in frames.items()}
+
+
+def _told_apart(rows: pd.DataFrame, shared: set[tuple[str, str]]) -> pd.DataFrame:
+    ours = [pair in shared for pair in zip(rows["suite"], rows["task"], strict=True)]
+    if not any(ours):
+        return rows
+    names = rows["task"].where(~pd.Series(ours), rows["task"] + " after " + rows["trained_on"])
+    return rows.assign(task=names)

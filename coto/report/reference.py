@@ -8,8 +8,12 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
-from coto.report.writing import write_atomically
+import pandas as pd
+
+from coto.report.comparison import AVERAGE
+from coto.report.writing import markdown_table, write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "results" / "reference"
@@ -18,8 +22,8 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 HEADLINES = {
     "single-task": "Single tasks",
     "lmc-midpoint": "Half-way between two seeds",
-    "merging-fusion": "Four tasks in one adapter, factors averaged",
-    "merging-ensemble": "Four tasks in one adapter, ΔW averaged",
+    "merging-fusion": "All tasks in one adapter, factors averaged",
+    "merging-ensemble": "All tasks in one adapter, ΔW averaged",
     "pruning": "Adapters removed after training",
     "training-time": "Training time saved",
 }
@@ -38,8 +42,13 @@ def keep(results: Path) -> None:
     search = results / "lr-search" / "tables" / "learning_rate.md"
     if search.is_file():
         shutil.copyfile(search, REFERENCE / "learning_rate.md")
+    # A study's runs are no part of the reference run.
+    claims = json.loads((REFERENCE / "claims.json").read_text())
+    suites = sorted({row["suite"] for row in claims} - {""})
     records = [
-        json.loads(p.read_text()) for p in sorted(results.glob("*/*/*/lr*/seed*/train.json"))
+        json.loads(path.read_text())
+        for suite in suites
+        for path in sorted(results.glob(f"{suite}/*/*/lr*/seed*/train.json"))
     ]
     environment = records[0]["environment"]
     names = ("packages", "python", "commit", "hardware", "cpus", "device", "precision", "threads")
@@ -49,39 +58,66 @@ def keep(results: Path) -> None:
 
 
 def block() -> str:
-    """README's results, from the reference run."""
+    """README's results, from the reference run: a short section per suite."""
     claims = json.loads((REFERENCE / "claims.json").read_text())
     machine = json.loads((REFERENCE / "machine.json").read_text())
-    lines = [
-        "| claim | effect of CoTo | 95 % interval | p | verdict |",
-        "|:--|--:|:--|--:|:--|",
-    ]
-    for name, words in HEADLINES.items():
-        (row,) = (r for r in claims if r["claim"] == name and r["adapter"] == "all")
-        unit = "%" if "%" in row["unit"] else "points"
-        lines.append(
-            "| {} | {:+.1f} {} | {:+.1f} to {:+.1f} | {:.4f} | **{}** |".format(
-                words, row["effect"], unit, row["low"], row["high"], row["p"], row["verdict"]
-            )
-        )
-    single = (REFERENCE / "tables" / "single_task.md").read_text()
-    table = [line for line in single.splitlines() if line.startswith("|")]
+    scores = pd.read_csv(REFERENCE / "tables" / "single_task.csv", keep_default_na=False)
+    suites = [suite for suite in dict.fromkeys(row["suite"] for row in claims) if suite]
+    parts = []
+    for suite in suites:
+        if len(suites) > 1:
+            parts.append(f"### {suite}\n")
+        parts.append(_verdicts([row for row in claims if row["suite"] == suite]))
+        parts.append(_scores(scores[scores["suite"] == suite]))
     where = f"{machine['hardware']}, {machine['device']}, {machine['precision']}"
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Both adapter kinds together; {machine['training_runs']} training runs on {where}, "
-            f"torch {machine['packages']['torch']}. All claims, each adapter kind alone, and the "
-            "paper's numbers: [claims.md](results/reference/claims.md).",
-            "",
-            "Accuracy on the single tasks:",
-            "",
-            *table,
-            "",
-            "![Interpolation between two seeds](results/reference/figures/interpolation.png)",
-        ]
+    parts.append(
+        f"{machine['training_runs']} training runs on {where}, torch "
+        f"{machine['packages']['torch']}. All claims, each adapter kind alone, and the paper's "
+        "numbers: [claims.md](results/reference/claims.md); every task: "
+        "[single_task.md](results/reference/tables/single_task.md).\n"
     )
+    parts.append("![Interpolation between two seeds](results/reference/figures/interpolation.png)")
+    return "\n".join(parts)
+
+
+def _verdicts(claims: list[dict[str, Any]]) -> str:
+    """The headline claims of one suite, on all its adapter kinds together."""
+    lines = []
+    for name, words in HEADLINES.items():
+        rows = [row for row in claims if row["claim"] == name and row["effect"] is not None]
+        # The row of all adapter kinds comes first; of one kind there is no other.
+        for row in rows[:1]:
+            unit = "%" if "%" in row["unit"] else "points"
+            interval = "" if row["low"] is None else f"{row['low']:+.1f} to {row['high']:+.1f}"
+            lines.append(
+                {
+                    "claim": words,
+                    "effect of CoTo": f"{row['effect']:+z.1f} {unit}",
+                    "95 % interval": interval,
+                    "p": f"{row['p']:.4f}",
+                    "verdict": f"**{row['verdict']}**",
+                }
+            )
+    return markdown_table(pd.DataFrame(lines)) + "\n"
+
+
+def _scores(scores: pd.DataFrame) -> str:
+    """Average score of each adapter kind and strategy, and of what no training gives."""
+    rows = scores[scores["kind"].isin(["measured", "baseline"])]
+    tasks = sorted(set(rows["task"]) - {AVERAGE})
+    rows = rows[(rows["task"] == AVERAGE) | (len(tasks) == 1)].drop_duplicates(
+        ["adapter", "strategy"]
+    )
+    told = []
+    for adapter, arms in rows.groupby("adapter", sort=False):
+        values = [
+            f"{100 * float(arm['mean']):.1f}"
+            + ("" if arm["kind"] == "baseline" else f" ({arm['strategy']})")
+            for _, arm in arms.iterrows()
+        ]
+        told.append(f"{adapter} {', '.join(values)}")
+    over = f"average over {', '.join(tasks)}" if len(tasks) > 1 else "".join(tasks)
+    return f"Single-task scores, {over}: {'; '.join(told)}.\n"
 
 
 def with_block(readme: str) -> str:

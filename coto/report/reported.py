@@ -9,7 +9,10 @@ PAPER_NAMES = {"lora": "LoRA", "dora": "DoRA", "hira": "HiRA", "rslora": "rsLoRA
 
 @dataclass(frozen=True)
 class Reported:
-    """Two numbers of the paper, baseline and CoTo; one where the paper gives the difference."""
+    """Two numbers of the paper, baseline and CoTo; one where the paper gives the difference.
+
+    ``kind`` is of the tasks that they were measured on: text, language or image.
+    """
 
     label: str
     experiment: str
@@ -17,6 +20,7 @@ class Reported:
     metric: str
     coto: str
     baseline: str | None = None
+    kind: str = ""
 
     def text(self) -> str:
         """The numbers with how they were obtained and whether the baseline was copied."""
@@ -31,19 +35,19 @@ class Reported:
 def single_task(adapter: str) -> tuple[Reported, ...]:
     """Single-task averages of an adapter kind."""
     name = PAPER_NAMES[adapter]
-    percent = "accuracy(%)"
+    percent, mean, three = "accuracy(%)", "Average", "lora dora hira"
     found = []
     if adapter == "lora":
         found.append(glue("Task LoRA", "5e-4"))
         found.append(glue("Task LoRA", "1e-3"))
-    for label, experiment, task, adapters in (
-        ("vision, 11 sets, ViT-B/16", "vision_11_datasets_vitb16_r2", "Average", "lora dora hira"),
-        ("commonsense, LLaMA-3-8B", "commonsense8_llama3_8b_r32", "Average", "lora dora hira"),
-        ("commonsense, LLaMA-2-7B", "commonsense8_llama2_7b_r32", "Average", "lora"),
-        ("GSM8K, LLaMA-2-7B", "math_gsm8k_llama2_7b_r8", "GSM8K", "lora dora hira rslora"),
+    for kind, label, experiment, task, adapters in (
+        ("image", "vision, 11 sets, ViT-B/16", "vision_11_datasets_vitb16_r2", mean, three),
+        ("language", "commonsense, LLaMA-3-8B", "commonsense8_llama3_8b_r32", mean, three),
+        ("language", "commonsense, LLaMA-2-7B", "commonsense8_llama2_7b_r32", mean, "lora"),
+        ("language", "GSM8K, LLaMA-2-7B", "math_gsm8k_llama2_7b_r8", "GSM8K", f"{three} rslora"),
     ):
         if adapter in adapters.split():
-            found.append(Reported(label, experiment, task, percent, f"{name}-CoTo", name))
+            found.append(Reported(label, experiment, task, percent, f"{name}-CoTo", name, kind))
     return tuple(found)
 
 
@@ -56,6 +60,7 @@ def glue(method: str, lr: str) -> Reported:
         "accuracy(%) GLUE dev",
         f"{method} +CoTo",
         method,
+        "text",
     )
 
 
@@ -68,6 +73,7 @@ def multi_task(on_glue: str, on_llama: str) -> tuple[Reported, ...]:
         "accuracy(%)",
         f"{on_llama} +CoTo",
         on_llama,
+        "language",
     )
     return (glue(on_glue, "5e-4"), glue(on_glue, "1e-3"), nine)
 
@@ -75,8 +81,20 @@ def multi_task(on_glue: str, on_llama: str) -> tuple[Reported, ...]:
 def vision(metric: str) -> tuple[Reported, ...]:
     """Few-shot CLIP results of the comparison of strategies."""
     return tuple(
-        Reported(f"{task}, ViT-B/16", "vision_strategies", task, metric, "CoTo", "Vanilla LoRA")
+        Reported(
+            *(f"{task}, ViT-B/16", "vision_strategies", task, metric),
+            *("CoTo", "Vanilla LoRA", "image"),
+        )
         for task in ("DTD", "UCF101")
+    )
+
+
+def rivals(metric: str) -> tuple[Reported, ...]:
+    """Few-shot CLIP results of the other strategies, each beside CoTo's."""
+    return tuple(
+        Reported(f"{task}, {rival}", "vision_strategies", task, metric, "CoTo", rival, "image")
+        for task in ("DTD", "UCF101")
+        for rival in ("Dropout", "Progressive Dropout", "Stochastic Depth for LoRA")
     )
 
 
@@ -87,6 +105,7 @@ HALF_WAY = Reported(
     "accuracy(%)",
     "LoRA-CoTo",
     "LoRA",
+    "language",
 )
 EVERY_OTHER = Reported(
     "11 image sets, every other layer",
@@ -95,4 +114,5 @@ EVERY_OTHER = Reported(
     "accuracy(%)",
     "LoRA-CoTo",
     "LoRA",
+    "image",
 )

@@ -1,7 +1,7 @@
 """What the config says about the report."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from coto.errors import CotoError
@@ -35,9 +35,17 @@ class Style(_FromMapping):
 
 @dataclass(frozen=True)
 class Settings(_FromMapping):
-    """Statistics: smallest effect of interest in accuracy points, interval level, resampling."""
+    """Statistics: smallest effect of interest in accuracy points, interval level, resampling.
+
+    ``facts`` is what a reader must know of each suite, by its name (:meth:`Plan.facts`).
+    """
 
     margin: float = 1.0
     confidence: float = 0.95
     resamples: int = 10_000
     seed: int = 0
+    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def kind(self, suite: str) -> str:
+        """What a suite's tasks are: text, language or image; empty where nobody said."""
+        return str(self.facts.get(suite, {}).get("kind", ""))

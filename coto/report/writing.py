@@ -60,10 +60,23 @@ def markdown_table(frame: pd.DataFrame) -> str:
 
 
 def markdown(table: Table) -> str:
-    """Title, table and notes in Markdown."""
-    body = markdown_table(table.display) if len(table.display) else "No measurements."
+    """Title, table and notes in Markdown; a section per suite where the table has several."""
+    shown = table.display
+    if "suite" in shown:
+        body = "\n\n".join(
+            f"## {suite}\n\n{markdown_table(_filled(part.drop(columns='suite')))}"
+            for suite, part in shown.groupby("suite", sort=False)
+        )
+        body += "\n\n## How to read it"
+    else:
+        body = markdown_table(shown) if len(shown) else "No measurements."
     notes = "".join(f"- {note}\n" for note in table.notes)
     return f"# {table.title}\n\n{body}\n\n{notes}"
+
+
+def _filled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without the columns that are empty in every line, such as those of other suites."""
+    return frame.loc[:, (frame != "").any()]
 
 
 def latex(table: Table, label: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from coto.report.claims_text import write_claims
 from coto.report.records import load_frames
 from coto.report.settings import Settings
+from coto.report.suites import facts_of
 from coto.report.verdicts import evaluate
 from coto.stages.job import Job
 
@@ -20,11 +21,15 @@ def run(job: Job, out: Path) -> None:
         job: settings of :meth:`coto.config.plan.Plan.claims`.
         out: folder to write to.
     """
-    build_claims(job.records(), out, job.settings["statistics"])
+    settings = job.settings
+    build_claims(job.records(), out, settings["statistics"], facts_of(settings["axes"]))
 
 
 def build_claims(
-    records: Records, out_dir: Path | str, settings: Mapping[str, Any] | None = None
+    records: Records,
+    out_dir: Path | str,
+    settings: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Path]:
     """Write ``claims.md``, ``claims.json`` and ``claims.csv``.
 
@@ -32,9 +37,10 @@ def build_claims(
         records: paths by stage.
         out_dir: their folder.
         settings: fields of :class:`Settings`.
+        facts: what a reader must know of each suite, by its name.
 
     Raises:
         CotoError: a malformed record, an unknown key, or an arm without one chosen learning rate.
     """
-    stats = Settings.of(settings)
+    stats = Settings.of({**(settings or {}), "facts": facts or {}})
     return write_claims(evaluate(load_frames(records), stats), Path(out_dir), stats)

@@ -5,13 +5,11 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from coto import device
-from coto.backbones import encoder
-from coto.evaluate.classify import Backbone, predict
-from coto.evaluate.scoring import score
 from coto.operators.adapter import Deltas
-from coto.stages.job import Job
-from coto.tasks.encode import Encoded, encode
+from coto.stages.job import Job, spelled
 from coto.tasks.registry import TASKS
+from coto.workbench.base import Scores
+from coto.workbench.changed import base_weights, changed
 
 
 class Evaluator:
@@ -20,29 +18,23 @@ class Evaluator:
     def __init__(self, job: Job) -> None:
         settings = job.settings
         self.compute = device.resolve(settings["device"], settings["precision"])
-        self._batch_tokens = settings["evaluation_batch_tokens"]
-        self._backbones: dict[int, Backbone] = {}
-        self._rows: dict[str, Encoded] = {}
-        for task, max_length in settings["max_lengths"].items():
-            labels = TASKS[task].num_labels
-            if labels not in self._backbones:
-                # The head is a placeholder: every adapter brings its own.
-                base = encoder.load(
-                    settings["backbone"], self.compute.device, num_labels=labels, seed=0
-                )
-                self._backbones[labels] = Backbone(base.model, self.compute)
-                self._tokenizer = base.tokenizer
-            self._rows[task] = encode(job.rows(task, "test"), self._tokenizer, max_length)
+        self._bench = job.bench(self.compute)
+        self._rows = {task: job.rows(task, "test") for task in settings["tasks"]}
 
     def weights(self, modules: list[str]) -> dict[str, Tensor]:
         """Base weights W₀ of modules."""
-        return next(iter(self._backbones.values())).weights(modules)
+        return base_weights(self._bench.model, modules)
 
-    def score(
-        self, task: str, deltas: Deltas, heads: Mapping[str, Tensor]
-    ) -> tuple[dict[str, float], int]:
-        """Scores on a task's test rows with W₀ + ΔW and these heads, and the number of rows."""
-        rows, backbone = self._rows[task], self._backbones[TASKS[task].num_labels]
-        with backbone.changed(deltas, heads) as model:
-            logits = predict(model, rows.inputs, self._tokenizer, self.compute, self._batch_tokens)
-        return score(TASKS[task], logits, rows.labels), len(rows)
+    def score(self, task: str, deltas: Deltas, heads: Mapping[str, Tensor]) -> list[Scores]:
+        """Scores on a task's test rows with W₀ + ΔW and these heads, one per evaluation set."""
+        entry, rows = TASKS[task], self._rows[task]
+        self._bench.for_task(entry, rows)
+        with changed(self._bench.model, deltas, heads) as model:
+            return self._bench.score(model, entry, rows)
+
+
+def told(scores: list[Scores]) -> str:
+    """Scores of several evaluation sets as a person reads them in a log."""
+    if len(scores) == 1:
+        return spelled(scores[0].metrics)
+    return ", ".join(f"{found.task} {found.metrics[found.headline]:.3f}" for found in scores)

@@ -8,6 +8,7 @@ from coto.report.drawing import write_figure
 from coto.report.figures import FIGURES
 from coto.report.records import load_frames
 from coto.report.settings import Settings, Style
+from coto.report.suites import facts_of
 from coto.stages.job import Job
 
 Records = Mapping[str, Iterable[Path | str]]
@@ -22,7 +23,12 @@ def run(job: Job, out: Path) -> None:
     """
     settings = job.settings
     build_figures(
-        job.records(), out, settings["strategies"], settings["style"], settings["statistics"]
+        job.records(),
+        out,
+        settings["strategies"],
+        settings["style"],
+        settings["statistics"],
+        facts_of(settings["axes"]),
     )
 
 
@@ -32,6 +38,7 @@ def build_figures(
     schedule_settings: Mapping[str, Mapping[str, Any]],
     style: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Path]:
     """Write every figure as ``{name}.png`` and ``.svg``.
 
@@ -42,11 +49,13 @@ def build_figures(
             ``p1``, ``ramp``.
         style: fields of :class:`Style`.
         settings: fields of :class:`Settings`; the confidence level is used.
+        facts: what a reader must know of each suite, by its name.
 
     Raises:
         CotoError: a malformed record or an unknown key.
     """
-    frames, look, stats = load_frames(records), Style.of(style), Settings.of(settings)
+    frames, look = load_frames(records), Style.of(style)
+    stats = Settings.of({**(settings or {}), "facts": facts or {}})
     written: list[Path] = []
     for name, draw in FIGURES.items():
         written += write_figure(draw, frames, schedule_settings, stats, Path(out_dir) / name, look)

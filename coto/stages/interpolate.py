@@ -1,47 +1,56 @@
-"""Stage ``interpolate``: the straight paths between two seeds of an arm, on all tasks."""
+"""Stage ``interpolate``: seeds of an arm mixed, on all tasks."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from coto import record
 from coto.adapters.store import read_adapter
 from coto.operators.merge import average_heads, merge
-from coto.stages.evaluation import Evaluator
-from coto.stages.job import Job, metric_rows, spelled
+from coto.stages.evaluation import Evaluator, told
+from coto.stages.job import Job, metric_rows
 from coto.tasks.registry import TASKS
+from coto.workbench.base import Scores
 
 log = logging.getLogger(__name__)
 
 
 def run(job: Job, out: Path) -> None:
-    """Score the paths in both spaces; heads are interpolated with the adapters.
+    """Score two seeds along the paths in both spaces, or three at their common mean.
+
+    Heads are mixed as the adapters are.
 
     Args:
         job: settings of :meth:`coto.config.plan.Plan.interpolate`.
-        out: the record.
+        out: the record; ``weight`` is that of the last seed.
     """
     settings = job.settings
-    seed_a, seed_b = settings["seeds"]
+    seeds = settings["seeds"]
+    mixtures = _mixtures(settings["interpolate"]["weights"], len(seeds))
     evaluator = Evaluator(job)
     coordinates = {name: settings[name] for name in ("suite", "adapter", "strategy")}
-    coordinates |= {"seed_a": seed_a, "seed_b": seed_b}
+    coordinates |= {"seeds": "-".join(map(str, seeds))}
     rows = []
     for task in settings["tasks"]:
-        pair = [read_adapter(job.adapter(task, seed)) for seed in (seed_a, seed_b)]
-        base = evaluator.weights(list(pair[0].modules))
-        ends: dict[float, tuple[dict[str, float], int]] = {}  # the same in both spaces
+        runs = [read_adapter(job.adapter(task, seed)) for seed in seeds]
+        base = evaluator.weights(list(runs[0].modules))
+        ends: dict[float, list[Scores]] = {}  # the same in both spaces
         for space in settings["interpolate"]["spaces"]:
-            for weight in settings["interpolate"]["weights"]:
-                weights = [1 - weight, weight]
-                if weight in ends:
-                    scores, count = ends[weight]
-                else:
-                    change = merge(space, pair, weights, base)
-                    scores, count = evaluator.score(task, change, average_heads(pair, weights))
+            for weights in mixtures:
+                weight = weights[-1]
+                scores = ends.get(weight)
+                if scores is None:
+                    change = merge(space, runs, weights, base)
+                    scores = evaluator.score(task, change, average_heads(runs, weights))
                 if weight in (0, 1):
-                    ends[weight] = scores, count
-                log.info("%s, %s, weight %g: %s", task, space, weight, spelled(scores))
-                rows += metric_rows(
-                    TASKS[task], scores, count, **coordinates, task=task, space=space, weight=weight
-                )
+                    ends[weight] = scores
+                log.info("%s, %s, weight %.3g: %s", task, space, weight, told(scores))
+                rows += metric_rows(TASKS[task], scores, **coordinates, space=space, weight=weight)
     record.write(out, "interpolate", settings, rows, evaluator.compute.describe(job.threads))
+
+
+def _mixtures(weights: Sequence[float], seeds: int) -> list[list[float]]:
+    """Weights of every seed: points of the path between two, the centre of more."""
+    if seeds == 2:
+        return [[1 - weight, weight] for weight in weights]
+    return [[1 / seeds] * seeds]

@@ -1,9 +1,9 @@
 """What every stage is given, and what stages share in reading it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -11,7 +11,12 @@ from coto import record
 from coto.config import paths
 from coto.config.axes import record_paths
 from coto.errors import CotoError
-from coto.tasks.registry import TASKS, Task
+from coto.tasks.registry import TASKS
+from coto.tasks.task import Task
+
+if TYPE_CHECKING:
+    from coto.device import Compute
+    from coto.workbench.base import Scores, Workbench
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,16 @@ class Job:
         except OSError as error:
             raise CotoError(f"rows {str(path)!r}: cannot be read ({error})") from None
 
+    def bench(self, compute: "Compute", seed: int = 0) -> "Workbench":
+        """The job's backbone, loaded; `seed` is of what is initialised afresh."""
+        from coto.workbench.open import open_bench
+
+        backbone = dict(self.settings["backbone"])
+        if backbone["wheel"] is not None:
+            backbone["path"] = str(self.root / paths.backbone(backbone["name"]))
+        here = {"backbone": backbone, "cache": str(self.root / ".cache")}
+        return open_bench({**self.settings, **here}, compute, seed)
+
     def adapter(self, task: str, seed: int) -> Path:
         """The trained adapter of a task and seed, at the arm's chosen learning rate."""
         settings = self.settings
@@ -61,22 +76,37 @@ class Job:
         }
 
 
+def training_rows(job: Job, seed: int) -> pd.DataFrame:
+    """The rows that a run trains on: all, or so many per class, drawn with the run's seed."""
+    rows, shots = job.rows(job.task.name, "train"), job.settings["shots"]
+    if shots is None:
+        return rows
+    from coto.tasks.shots import draw
+
+    return draw(rows, shots, seed)
+
+
 def spelled(scores: Mapping[str, float]) -> str:
     """Scores as a person reads them in a log."""
     return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
 
 
 def metric_rows(
-    task: Task, scores: Mapping[str, float], count: int, /, **coordinates: Any
+    trained_on: Task, scores: "Sequence[Scores]", /, **coordinates: Any
 ) -> list[dict[str, Any]]:
-    """One row per metric, as all records have them."""
+    """One row per evaluation set and metric, as all records have them."""
     return [
         {
             **coordinates,
+            "trained_on": trained_on.name,
+            "task": found.task,
             "metric": metric,
             "value": value,
-            "headline": metric == task.headline,
-            "n": count,
+            "headline": metric == found.headline,
+            "n": found.items["idx"].nunique(),
+            "truncated": found.truncated,
+            "flag": "collapsed" if found.collapsed else "",
         }
-        for metric, value in scores.items()
+        for found in scores
+        for metric, value in found.metrics.items()
     ]

@@ -6,8 +6,8 @@ from pathlib import Path
 from coto import record
 from coto.adapters.store import read_adapter
 from coto.operators.merge import merge
-from coto.stages.evaluation import Evaluator
-from coto.stages.job import Job, metric_rows, spelled
+from coto.stages.evaluation import Evaluator, told
+from coto.stages.job import Job, metric_rows
 from coto.tasks.registry import TASKS
 
 log = logging.getLogger(__name__)
@@ -33,14 +33,12 @@ def run(job: Job, out: Path) -> None:
     for space in settings["merge"]["spaces"]:
         change = merge(space, list(adapters.values()), weights, base)
         for task in tasks:
-            scores, count = evaluator.score(task, change, adapters[task].heads)
-            log.info("%s, %s: %s", space, task, spelled(scores))
+            scores = evaluator.score(task, change, adapters[task].heads)
+            log.info("%s, %s: %s", space, task, told(scores))
             rows += metric_rows(
                 TASKS[task],
                 scores,
-                count,
                 **{name: settings[name] for name in ("suite", "adapter", "strategy", "seed")},
-                task=task,
                 space=space,
                 merged_tasks=len(tasks),
             )

@@ -16,9 +16,9 @@ import torch
 from coto import device, record
 from coto.device import Compute
 from coto.method.loop import ProgressiveTraining
-from coto.stages.job import Job
-from coto.tasks.encode import encode
-from coto.training import build_model, strategy_of, total_steps
+from coto.stages.job import Job, training_rows
+from coto.training import add_adapter, strategy_of, total_steps
+from coto.workbench.base import TrainingSet
 
 log = logging.getLogger(__name__)
 
@@ -40,19 +40,16 @@ def run(job: Job, out: Path) -> None:
     train = settings["train"]
     batch_size = settings["overhead"]["batch_size"] or train["batch_size"]
     timed = settings["overhead"]["steps"]
-    frame = job.rows(task.name, "train")
-    total = total_steps(train, len(frame))
+    rows = training_rows(job, seed=0)
+    total = total_steps(train, len(rows), settings["shots"])
     contestants = []
     for name, strategy in settings["strategies"].items():
-        model, base = build_model(settings, compute.device, task.num_labels, seed=0)
-        model.to(compute.device).train()
+        bench = job.bench(compute)
+        bench.for_task(task, rows)
+        model = add_adapter(bench, settings, seed=0).train()
         training = ProgressiveTraining(model, strategy_of(strategy), total, strategy["unit"])
         contestants.append(_Contestant(name, training, model, settings["learning_rates"][name]))
-    rows = encode(frame, base.tokenizer, train["max_length"])
-    batches = itertools.cycle(
-        _batch(rows.inputs[i : i + batch_size], rows.labels[i : i + batch_size], base, compute)
-        for i in range(0, max(1, len(rows) - batch_size + 1), batch_size)
-    )
+    batches = itertools.cycle(_batches(bench.training_set(task, rows), batch_size, compute))
     for index in range(-_WARM_UP, timed):
         batch = next(batches)
         step = max(0, int((index + 0.5) * total / timed))
@@ -68,6 +65,7 @@ def run(job: Job, out: Path) -> None:
             results.append(
                 {
                     **{key: settings[key] for key in ("suite", "task", "adapter")},
+                    "trained_on": task.name,
                     "strategy": contestant.name,
                     "block": block,
                     "seconds_per_step": seconds,
@@ -116,10 +114,19 @@ class _Contestant:
             self._timed.append((elapsed, share))
 
 
-def _batch(inputs: list[dict[str, list[int]]], labels: list, base: Any, compute: Compute) -> Any:
-    batch = base.tokenizer.pad([dict(row) for row in inputs], return_tensors="pt")
-    batch["labels"] = torch.tensor(labels)
-    return dict(batch.to(compute.device))
+def _batches(data: TrainingSet, size: int, compute: Compute) -> list[dict[str, Any]]:
+    """Whole batches in the order of the rows, already on the device."""
+    count = len(data.dataset)
+    return [
+        {
+            name: tensor.to(compute.device)
+            for name, tensor in data.collate(
+                [data.dataset[i] for i in range(start, min(start + size, count))]
+            ).items()
+            if name != "length"
+        }
+        for start in range(0, max(1, count - size + 1), size)
+    ]
 
 
 def _wait(compute: Compute) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from coto import record
 from coto.stages.job import Job
-from coto.tasks.load import load_task, majority_share
+from coto.tasks.load import load_task
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +31,4 @@ def run(job: Job, train: Path, validation: Path, test: Path, corpora: Path | Non
     for split, path in {"train": train, "validation": validation, "test": test}.items():
         with record.atomic(path) as temporary:
             frames[split].to_parquet(temporary, index=False)
-        log.info(
-            "%s: %d rows, most frequent label %.1f %%",
-            split,
-            len(frames[split]),
-            100 * majority_share(frames[split]),
-        )
+        log.info("%s: %d rows", split, len(frames[split]))

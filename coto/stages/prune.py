@@ -7,8 +7,8 @@ from coto import record
 from coto.adapters.store import read_adapter
 from coto.operators.adapter import deltas
 from coto.operators.prune import kept, prune
-from coto.stages.evaluation import Evaluator
-from coto.stages.job import Job, metric_rows, spelled
+from coto.stages.evaluation import Evaluator, told
+from coto.stages.job import Job, metric_rows
 from coto.tasks.registry import TASKS
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ def run(job: Job, out: Path) -> None:
     """
     settings = job.settings
     evaluator = Evaluator(job)
-    projections = {part: settings["backbone"][part] for part in ("query", "key", "value")}
+    projections = settings["backbone"]["projections"]
     coordinates = {name: settings[name] for name in ("suite", "adapter", "strategy", "seed")}
     rows = []
     for task in settings["tasks"]:
@@ -31,14 +31,12 @@ def run(job: Job, out: Path) -> None:
         base = evaluator.weights(list(adapter.modules))
         for keep in settings["prune"]["keep"]:
             pruned = prune(adapter, kept(adapter.modules, keep, projections))
-            scores, count = evaluator.score(task, deltas(pruned, base), pruned.heads)
-            log.info("%s, keep %s: %s", task, keep, spelled(scores))
+            scores = evaluator.score(task, deltas(pruned, base), pruned.heads)
+            log.info("%s, keep %s: %s", task, keep, told(scores))
             rows += metric_rows(
                 TASKS[task],
                 scores,
-                count,
                 **coordinates,
-                task=task,
                 keep=keep,
                 adapters_kept=len(pruned.modules),
                 adapters_total=len(adapter.modules),

@@ -33,7 +33,7 @@ def run(job: Job, out: Path) -> None:
     means = {lr: fmean(row["value"] for row in rows) for lr, rows in scores.items()}
     best = min(means, key=lambda lr: (-means[lr], float(lr)))
     log.info("validation %s, chosen %s", spelled(means), best)
-    keep = ("suite", "task", "adapter", "strategy", "seed", "metric", "value")
+    keep = ("suite", "trained_on", "task", "adapter", "strategy", "seed", "metric", "value")
     rows = [
         {**{name: row[name] for name in keep}, "lr": float(lr), "selected": lr == best}
         for lr, found in scores.items()

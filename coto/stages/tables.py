@@ -6,6 +6,7 @@ from typing import Any
 
 from coto.report.records import load_frames
 from coto.report.settings import Settings, Style
+from coto.report.suites import facts_of
 from coto.report.tables import TABLES
 from coto.report.writing import write_table
 from coto.stages.job import Job
@@ -20,7 +21,9 @@ def run(job: Job, out: Path) -> None:
         job: settings of :meth:`coto.config.plan.Plan.tables`.
         out: folder to write to.
     """
-    build_tables(job.records(), out, job.settings["style"], job.settings["statistics"])
+    settings = job.settings
+    facts = facts_of(settings["axes"])
+    build_tables(job.records(), out, settings["style"], settings["statistics"], facts)
 
 
 def build_tables(
@@ -28,6 +31,7 @@ def build_tables(
     out_dir: Path | str,
     style: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Path]:
     """Write every table as ``{name}.csv``, ``.md`` and ``.tex``.
 
@@ -36,11 +40,13 @@ def build_tables(
         out_dir: folder of the tables.
         style: fields of :class:`Style`.
         settings: fields of :class:`Settings`; the confidence level and the resampling are used.
+        facts: what a reader must know of each suite, by its name.
 
     Raises:
         CotoError: a malformed record, an unknown key, or an arm without one chosen learning rate.
     """
-    frames, look, stats = load_frames(records), Style.of(style), Settings.of(settings)
+    frames, look = load_frames(records), Style.of(style)
+    stats = Settings.of({**(settings or {}), "facts": facts or {}})
     written: list[Path] = []
     for name, build in TABLES.items():
         written += write_table(build(frames, stats, look), Path(out_dir) / name, look)

@@ -7,58 +7,52 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pandas as pd
 from filelock import FileLock
 
 from coto import device, record
 from coto.adapters.store import check_adapter
+from coto.config import paths
 from coto.config.axes import canonical
-from coto.evaluate.classify import predict
-from coto.evaluate.scoring import is_collapsed, score
-from coto.stages.job import Job, metric_rows, spelled
-from coto.tasks.encode import encode
-from coto.training import build_model, fit
+from coto.stages.evaluation import told
+from coto.stages.job import Job, metric_rows, training_rows
+from coto.training import add_adapter, fit
 
 log = logging.getLogger(__name__)
 
 
-def run(job: Job, adapter: Path, out: Path) -> None:
+def run(job: Job, adapter: Path, answers: Path, out: Path) -> None:
     """Train and score one run.
 
     Args:
         job: settings of :meth:`coto.config.plan.Plan.train`.
         adapter: folder for the trained adapter, in PEFT's format.
+        answers: what was answered to every test item, for tests that pair the items of two runs.
         out: the record.
     """
     settings, task = job.settings, job.task
     compute = device.resolve(settings["device"], settings["precision"])
-    model, base = build_model(settings, compute.device, task.num_labels, settings["seed"])
-    encoded = {
-        split: encode(job.rows(task.name, split), base.tokenizer, settings["train"]["max_length"])
-        for split in ("train", "validation", "test")
-    }
+    bench = job.bench(compute, settings["seed"])
+    train = training_rows(job, settings["seed"])
+    bench.for_task(task, train)
+    data = bench.training_set(task, train)
+    model = add_adapter(bench, settings, settings["seed"])
     workspace = _workspace(job)
     # Should this job's twin, orphaned by a killed workflow, still run, wait for it.
     with FileLock(workspace.with_suffix(".lock")):
-        trained = fit(model, base, encoded["train"], settings, compute, workspace)
-        _save(trained.model, adapter)
+        trained = fit(model, data, settings, compute, workspace)
+        _save(trained.model, workspace / paths.SNAPSHOTS, adapter)
         shutil.rmtree(workspace, ignore_errors=True)
-    coordinates = {
-        name: settings[name] for name in ("suite", "task", "adapter", "strategy", "lr", "seed")
-    }
+    names = ("suite", "adapter", "strategy", "lr", "seed")
+    coordinates = {name: settings[name] for name in names}
     rows = []
     for split in ("validation", "test"):
-        part = encoded[split]
-        logits = predict(
-            trained.model,
-            part.inputs,
-            base.tokenizer,
-            compute,
-            settings["evaluation_batch_tokens"],
-        )
-        flag = "collapsed" if not task.is_regression and is_collapsed(logits) else ""
-        scores = score(task, logits, part.labels)
-        log.info("%s: %s %s", split, spelled(scores), flag)
-        rows += metric_rows(task, scores, len(part), **coordinates, split=split, flag=flag)
+        scores = bench.score(trained.model, task, job.rows(task.name, split))
+        log.info("%s: %s", split, told(scores))
+        rows += metric_rows(task, scores, **coordinates, split=split)
+    with record.atomic(answers) as temporary:
+        items = pd.concat([found.items.assign(task=found.task) for found in scores])
+        items.to_parquet(temporary, index=False, compression="zstd")
     record.write(
         out, "train", settings, rows, compute.describe(job.threads), training=trained.summary
     )
@@ -73,7 +67,7 @@ def _workspace(job: Job) -> Path:
     return workspace
 
 
-def _save(model: object, adapter: Path) -> None:
+def _save(model: object, snapshots: Path, adapter: Path) -> None:
     """Save the adapter under a temporary name, check it, then move it to its place."""
     adapter.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=adapter.parent, prefix=".adapter.") as temporary:
@@ -81,5 +75,7 @@ def _save(model: object, adapter: Path) -> None:
         model.save_pretrained(saved)  # type: ignore[attr-defined]
         (saved / "README.md").unlink(missing_ok=True)  # a model card without content
         check_adapter(saved)
+        if snapshots.is_dir():
+            shutil.copytree(snapshots, saved / paths.SNAPSHOTS)
         shutil.rmtree(adapter, ignore_errors=True)
         saved.rename(adapter)

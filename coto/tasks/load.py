@@ -14,7 +14,8 @@ import pandas as pd
 
 from coto.errors import CotoError
 from coto.tasks import splits, vader
-from coto.tasks.registry import TASKS, Task
+from coto.tasks.registry import TASKS
+from coto.tasks.text import TextTask
 
 
 def load_task(
@@ -37,9 +38,10 @@ def load_task(
         cache: Where ``datasets`` keeps its tables; None for its default.
 
     Returns:
-        Split -> rows in the order of their content hash, with ``text``, ``text_pair`` (pair tasks),
-        ``label`` (int64; float64 for regression) and ``idx`` (int64: the source's own number on the
-        hub; offline, the row's place in the unlimited split). No text, or pair, is in two splits.
+        Split -> rows in the order of their content hash. Text tasks: ``text``, ``text_pair`` (pair
+        tasks), ``label`` (int64; float64 for regression) and ``idx`` (int64: the source's own
+        number on the hub; offline, the row's place in the unlimited split). No text, or pair, is in
+        two splits. The other kinds: see the task's :attr:`~coto.tasks.task.Task.module`.
 
     Raises:
         CotoError: Unknown task, missing source, or rows that break the task's description.
@@ -48,6 +50,11 @@ def load_task(
         raise CotoError(f"task {name!r}: unknown, expected one of {', '.join(TASKS)}")
     task = TASKS[name]
     sizes = splits.check_limits(limits)
+    if not isinstance(task, TextTask):
+        rows: dict[str, pd.DataFrame] = import_module(task.module).load(
+            task, corpora=corpora, mirror=mirror, limits=sizes, cache=cache
+        )
+        return rows
     if task.source == "hub":
         frames = _from_hub(task, mirror, cache)
     elif corpora is None:
@@ -63,12 +70,7 @@ def load_task(
     return {split: frames[split].iloc[: sizes[split]] for split in splits.SPLITS}
 
 
-def majority_share(frame: pd.DataFrame) -> float:
-    """Share of the most frequent label: the accuracy of a predictor collapsed to it."""
-    return float(frame["label"].value_counts(normalize=True).iloc[0])
-
-
-def _offline(task: Task, corpora: Path) -> dict[str, pd.DataFrame]:
+def _offline(task: TextTask, corpora: Path) -> dict[str, pd.DataFrame]:
     build = import_module(task.module).build
     rows = splits.drop_duplicates(build(task, partial(vader.read_corpus, corpora)))
     rows = splits.in_order(_checked(task, rows))
@@ -77,7 +79,7 @@ def _offline(task: Task, corpora: Path) -> dict[str, pd.DataFrame]:
     return {split: _columns(task, rows.assign(idx=rows.index)) for split, rows in frames.items()}
 
 
-def _from_hub(task: Task, mirror: Path | None, cache: Path | None) -> dict[str, pd.DataFrame]:
+def _from_hub(task: TextTask, mirror: Path | None, cache: Path | None) -> dict[str, pd.DataFrame]:
     from coto.tasks import hub  # slow to import, and offline tasks do without
 
     train, test = hub.read(task, mirror, cache)
@@ -86,7 +88,7 @@ def _from_hub(task: Task, mirror: Path | None, cache: Path | None) -> dict[str, 
     return {split: _columns(task, splits.in_order(rows)) for split, rows in frames.items()}
 
 
-def _checked(task: Task, rows: pd.DataFrame) -> pd.DataFrame:
+def _checked(task: TextTask, rows: pd.DataFrame) -> pd.DataFrame:
     """Refuse empty texts and labels that the task does not have."""
     for column in ("text", "text_pair") if task.is_pair else ("text",):
         empty = rows[column].isna() | (rows[column].str.strip() == "")
@@ -111,5 +113,5 @@ def _first(rows: pd.DataFrame, where: pd.Series) -> object:
     return rows[where]["idx" if "idx" in rows else "text"].iloc[0]
 
 
-def _columns(task: Task, rows: pd.DataFrame) -> pd.DataFrame:
+def _columns(task: TextTask, rows: pd.DataFrame) -> pd.DataFrame:
     return rows[["text", *(["text_pair"] if task.is_pair else []), "label", "idx"]]

@@ -1,4 +1,4 @@
-"""A mirror: a directory laid out as the hub, ``<mirror>/<repository>/README.md`` and its data.
+"""A mirror: a directory laid out as the hub, ``<mirror>/<repository>/`` and its data.
 
 Light (no ``datasets``, no pandas): the workflow declares the files of a task as inputs of its jobs.
 """
@@ -10,11 +10,15 @@ from typing import Any
 import yaml
 
 from coto.errors import CotoError
-from coto.tasks.registry import Task
+from coto.tasks.task import Task
 
 
 def mirror_files(task: Task, mirror: Path) -> list[Path]:
-    """The files that ``task`` reads below ``mirror``: the README first, then the data, sorted.
+    """The files that ``task`` reads below ``mirror``.
+
+    Returns:
+        The plain files of the task in its own order; or else the README of its repository, which
+        says where the data are, then the data, sorted.
 
     Raises:
         CotoError: No such mirror, or it lacks the repository, the configuration or its data.
@@ -22,6 +26,14 @@ def mirror_files(task: Task, mirror: Path) -> list[Path]:
     where = f"task {task.name}"
     if not mirror.is_dir():
         raise CotoError(f"{where}: data.mirror {str(mirror)!r} is no directory, expected a mirror")
+    if task.files:
+        paths = [mirror / file for file in task.files]
+        missing = [path for path in paths if not path.is_file()]
+        if missing:
+            more = [str(path.relative_to(mirror)) for path in missing[1:]]
+            others = f"; so are {', '.join(more)}" if more else ""
+            raise CotoError(f"{where}: {missing[0]} is missing, expected the file there{others}")
+        return paths
     repository = mirror / task.hub_path
     readme = repository / "README.md"
     if not readme.is_file():

@@ -14,6 +14,7 @@ DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 def edited(path: str, value: object) -> dict:
     raw = copy.deepcopy(DEFAULT)
+    raw["suites"]["images"]["train"] = {"steps_per_shot": 10}
     *parents, last = path.split("/")
     node = raw
     for key in parents:
@@ -72,6 +73,35 @@ def test_every_shipped_config_is_valid(name):
         ("suites/tables", DEFAULT["suites"]["glue"], ["suites.tables", "other than"]),
         ("suites/glue/train", {}, ["suites.glue.train", "exactly one"]),
         ("device", "gpu", ["device", '"gpu"', "'cuda'"]),
+        ("suites/images/tasks", ["movies"], ["images.tasks[0] = 'movies'", "of text", "of image"]),
+        (
+            "adapters/lora/targets",
+            ["query", "gate"],
+            ["adapters.lora.targets: 'gate' has no name in backbone 'minilm'", "projections"],
+        ),
+        ("suites/images/rows/shots", 0, ["suites.images.rows.shots = 0", "greater than 0"]),
+        (
+            "suites/images/rows",
+            {"shots": None},
+            ["suites.images.rows.shots = null", "train.steps_per_shot"],
+        ),
+        ("suites/glue/train/accumulation", 3, ["train.accumulation = 3", "divisor of"]),
+        (
+            "suites/glue/adapter_settings",
+            {"lora": {"kind": "lora", "rank": 999}},
+            ["suites.glue.adapter_settings.lora.rank = 999", "at most 384"],
+        ),
+        ("suites/glue/adapter_settings", {"lorra": {"kind": "lora"}}, ["lorra", "'lora'"]),
+        ("studies/strategies/suite", "imagse", ["studies.strategies.suite", "'images'"]),
+        ("studies/strategies/strategies", ["cotto"], ["studies.strategies.strategies[0]", "coto"]),
+        ("studies/glue", {"suite": "images"}, ["studies.glue: expected a name"]),
+        ("studies/schedules/snapshots", [0.0], ["schedules.snapshots[0] = 0.0", "greater than 0"]),
+        ("suites/commonsense/evaluation/protocols", ["rank"], ["protocols[0]", '"rank"']),
+        (
+            "suites/commonsense/tasks",
+            ["commonsense", "commonsense-18k"],
+            ["suites.commonsense.tasks", "scored by one task only"],
+        ),
     ],
 )
 def test_bad_input_is_one_clear_line(path, value, words):
@@ -95,6 +125,14 @@ def test_broken_yaml_and_missing_files_are_told(tmp_path):
         load(tmp_path / "broken.yaml")
     with pytest.raises(ConfigError, match=r"absent\.yaml.*No such file"):
         load(tmp_path / "absent.yaml")
+
+
+def test_null_takes_out_a_suite_and_a_study():
+    found = validate(overlay(DEFAULT, {"suites": {"glue": None}, "studies": {"schedules": None}}))
+    assert "glue" not in found.suites
+    assert "schedules" not in found.studies
+    with pytest.raises(ConfigError, match=r"suites = \{\}: expected"):
+        validate(overlay(DEFAULT, {"suites": dict.fromkeys(DEFAULT["suites"]), "studies": None}))
 
 
 def test_overlay_merges_mappings_and_replaces_lists():

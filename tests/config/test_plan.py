@@ -12,9 +12,9 @@ import yaml
 from coto.cli import STAGES, module_of
 from coto.config import reference
 from coto.config.axes import canonical
+from coto.config.definitions import AdapterKind, StrategyKind
 from coto.config.fingerprint import ENTRIES, fingerprint, import_closure
 from coto.config.load import load, overlay, validate
-from coto.config.models import AdapterKind, StrategyKind
 from coto.config.plan import FIGURES, TABLES, Plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,21 +79,47 @@ def test_records_match_the_axes():
     config = load(ROOT / "config.yaml", ROOT / "configs" / "smoke.yaml")
     suite = config.suites["glue"]
     arms = len(suite.adapters) * len(suite.strategies)
-    counts = {stage: len(found) for stage, found in Plan(config).records().items()}
+    counts = {stage: len(found) for stage, found in Plan(config).records("glue").items()}
     assert counts == {
+        "baseline": 1,
         "train": len(suite.tasks) * arms * len(suite.seeds),
         "select": 0,
         "prune": arms * len(suite.seeds),
         "interpolate": arms,
         "merge": arms * len(suite.seeds),
+        "trajectory": 0,
         "overhead": len(suite.adapters),
     }
+
+
+def test_seeds_are_mixed_in_pairs_and_neighbouring_threes():
+    found = plan(suites={"glue": {"adapters": ["lora"], "seeds": [0, 1, 2, 5]}}).records("glue")
+    mixed = {path.rpartition("seeds")[2] for path in found["interpolate"]}
+    pairs = {"0-1", "0-2", "0-5", "1-2", "1-5", "2-5"}
+    assert mixed == {f"{name}.json" for name in (*pairs, "0-1-2", "1-2-5")}
+
+
+def test_a_study_varies_its_suite_and_is_no_part_of_the_report():
+    varied = plan().study("lr_sweep")
+    assert list(varied) == [
+        f"lr_sweep-{lr}" for lr in ("5e-05", "0.0001", "0.0005", "0.001", "0.005")
+    ]
+    for name, suite in varied.items():
+        assert suite.learning_rates == {"lora": (float(name.removeprefix("lr_sweep-")),)}
+        assert suite.backbone == "glyphs"
+    assert "lr_sweep" not in plan().tables()
+    snapshots = plan().study("schedules")["schedules"].train.snapshots
+    assert snapshots == (0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
+    assert plan().records("schedules")["trajectory"]
+    run = ("digits", "lora", "coto", "0.005", "0")
+    settings = [json.loads(plan().train(suite, *run)) for suite in ("images", "strategies")]
+    assert {key for key in settings[0] if settings[0][key] != settings[1][key]} == {"suite"}
 
 
 def test_report_settings_stay_small_with_thousands_of_runs():
     # A command line holds 128 KiB.
     many = plan(suites={"glue": {"seeds": list(range(500))}})
-    assert len(many.records()["train"]) == 8000
+    assert len(many.records("glue")["train"]) == 8000
     assert len(many.tables()) < 20_000
 
 

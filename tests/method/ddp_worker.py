@@ -1,12 +1,10 @@
 """Trains the same global batches in one or two processes and writes the final adapters.
 
-``python ddp_worker.py FOLDER`` or ``torchrun --nproc-per-node 2 ddp_worker.py FOLDER``.
+`main` runs in a process of its own, or in two with the environment that torchrun gives.
 """
 
 import json
 import os
-import sys
-from pathlib import Path
 
 import peft
 import torch
@@ -18,8 +16,8 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from coto import CoToCallback, progressive_training
 from coto.method.tiny import tiny_batch, tiny_model
 
-STEPS, GLOBAL_BATCH = 16, 8
-WORLD, RANK = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+STEPS, GLOBAL_BATCH = 12, 8
+WORLD, RANK = 1, 0
 
 
 def bert(checkpointing=False):
@@ -88,6 +86,8 @@ def trainer(model, folder):
 
 
 def main(folder):
+    global WORLD, RANK
+    WORLD, RANK = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     torch.set_num_threads(1)
     if WORLD > 1:
         dist.init_process_group("gloo")
@@ -111,7 +111,3 @@ def main(folder):
             drawn["error"] = str(error)
         dist.destroy_process_group()
     (folder / f"drawn-{RANK}.json").write_text(json.dumps(drawn))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,32 +1,32 @@
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+import socket
 
+import ddp_worker
 import pytest
 import torch
 from safetensors.torch import load_file
 
-WORKER = Path(__file__).with_name("ddp_worker.py")
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 CASES = ["loop", "accumulated", "checkpointed", "stochastic-depth", "trainer"]
 
 
+def environments(processes):
+    """The variables that torchrun sets for every process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    world |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes))
+    return [world | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+
+
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def folders(forks, tmp_path_factory):
     """Folders with the results of one process and of two."""
     found = {}
-    for processes, command in ((1, []), (2, TORCHRUN)):
+    for processes, variables in ((1, [{}]), (2, environments(2))):
         found[processes] = tmp_path_factory.mktemp(f"ddp{processes}")
-        result = subprocess.run(
-            [sys.executable, *command, WORKER, found[processes]],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert result.returncode == 0, result.stderr[-4000:]
+        ranks = [forks.start(ddp_worker.main, found[processes], env=env) for env in variables]
+        assert [rank.wait() for rank in ranks] == [0] * processes, ranks[0].output[-4000:]
     return found
 
 
@@ -37,7 +37,7 @@ def draws(folder, rank):
 @pytest.mark.parametrize("case", CASES)
 def test_ranks_draw_the_same_flags_as_one_process(folders, case):
     alone = draws(folders[1], 0)[case]
-    assert len(alone) == 16
+    assert len(alone) == ddp_worker.STEPS
     assert any(not all(flags) for flags in alone)
     assert alone == draws(folders[2], 0)[case] == draws(folders[2], 1)[case]
 

@@ -1,32 +1,22 @@
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+import resume_worker
 import torch
 from resume_worker import SAVE_STEPS, STRATEGIES
 from safetensors.torch import save_file
 
 from coto.method.checkpoint import last_complete_checkpoint
 
-WORKER = Path(__file__).with_name("resume_worker.py")
-
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory):
-    seed = random.randrange(1000)
-    result = subprocess.run(
-        [sys.executable, WORKER, tmp_path_factory.mktemp("resume"), str(seed)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, f"seed {seed}: {result.stderr[-3000:]}"
-    return json.loads(result.stdout)
+def cases(forks, tmp_path_factory):
+    seed, root = random.randrange(1000), tmp_path_factory.mktemp("resume")
+    trainings = forks.start(resume_worker.main, root, seed)
+    assert trainings.wait() == 0, f"seed {seed}: {trainings.output[-3000:]}"
+    return json.loads((root / "cases.json").read_text())
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

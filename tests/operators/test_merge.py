@@ -4,43 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_adapters import KINDS, close, random_adapter, random_base, rotated, shapes
 
 from coto.errors import CotoError
-from coto.operators.adapter import Factors, LowRankAdapter, deltas
+from coto.operators.adapter import deltas
 from coto.operators.merge import average_heads, ensemble, fusion, merge
-
-KINDS = ("lora", "dora", "hira")
-shapes = st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(1, 4))
-
-
-def random_adapter(kind, shape, seed, modules=2, scaling=1.7) -> LowRankAdapter:
-    out, width, rank = shape
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(*size):
-        return torch.randn(*size, generator=generator, dtype=torch.float64)
-
-    factors = {
-        f"layer.{i}.query": Factors(
-            draw(rank, width), draw(out, rank), draw(out).abs() if kind == "dora" else None
-        )
-        for i in range(modules)
-    }
-    return LowRankAdapter(kind, scaling, factors, {"head.weight": draw(2, 3)})
-
-
-def random_base(adapter: LowRankAdapter, seed=9) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: torch.randn(f.b.shape[0], f.a.shape[1], generator=generator, dtype=torch.float64)
-        for name, f in adapter.modules.items()
-    }
-
-
-def close(left, right):
-    assert left.keys() == right.keys()
-    for name in left:
-        torch.testing.assert_close(left[name], right[name])
 
 
 @pytest.mark.parametrize("kind", ["lora", "hira"])
@@ -87,23 +55,10 @@ def test_a_joint_rotation_moves_fusion_but_never_ensemble(shape, seed):
     rotation = torch.linalg.qr(
         random_adapter("lora", (rank, rank, rank), seed).modules["layer.0.query"].a
     )[0]
-    turned = LowRankAdapter(
-        "lora",
-        second.scaling,
-        {n: Factors(rotation.T @ f.a, f.b @ rotation) for n, f in second.modules.items()},
-        second.heads,
-    )
+    turned = rotated(second, rotation)
     base = random_base(first)
     close(ensemble([first, second], [0.5, 0.5], base), ensemble([first, turned], [0.5, 0.5], base))
-    both = [
-        LowRankAdapter(
-            "lora",
-            a.scaling,
-            {n: Factors(rotation.T @ f.a, f.b @ rotation) for n, f in a.modules.items()},
-            a.heads,
-        )
-        for a in (first, second)
-    ]
+    both = [rotated(adapter, rotation) for adapter in (first, second)]
     close(
         merge("fusion", [first, second], [0.5, 0.5], base), merge("fusion", both, [0.5, 0.5], base)
     )

@@ -56,3 +56,54 @@ def test_bad_input_is_told():
         kept(["layer.0.value_proj"], "key", PROJECTIONS)
     with pytest.raises(CotoError, match="layer number"):
         kept(["query"], "low", PROJECTIONS)
+
+
+TWO = ("text", "vision")
+CLIP = {"query": "q_proj", "key": "k_proj", "value": "v_proj"}
+
+
+def clip_modules(text, vision):
+    return [
+        f"clip.{encoder}_model.encoder.layers.{i}.self_attn.{part}"
+        for encoder, count in (("text", text), ("vision", vision))
+        for i in range(count)
+        for part in CLIP.values()
+    ]
+
+
+def clip_layers(keep, text=12, vision=12):
+    stay = kept(clip_modules(text, vision), keep, CLIP)
+    found = sorted({(name.split(".")[1], int(name.split(".")[4])) for name in stay})
+    assert len(stay) == 3 * len(found)
+    return [[i for encoder, i in found if encoder == f"{which}_model"] for which in TWO]
+
+
+def test_clips_layers_count_within_their_encoder():
+    assert clip_layers("low") == [[0, 1, 2, 3]] * 2  # CLIP-LoRA's "bottom"
+    assert clip_layers("middle") == [[4, 5, 6, 7]] * 2
+    assert clip_layers("high") == [[8, 9, 10, 11]] * 2
+    assert clip_layers("even") == [[1, 3, 5, 7, 9, 11]] * 2
+    # ViT-L/14: 12 layers of text, 24 of vision
+    assert clip_layers("low", 12, 24) == [list(range(4)), list(range(8))]
+    assert clip_layers("odd", 3, 6) == [[0, 2], [0, 2, 4]]
+
+
+def test_one_of_clips_encoders_stays():
+    assert clip_layers("text", 3, 4) == [[0, 1, 2], []]
+    assert clip_layers("vision", 3, 4) == [[], [0, 1, 2, 3]]
+    assert {name.rpartition(".")[2] for name in kept(clip_modules(2, 2), "key", CLIP)} == {"k_proj"}
+
+
+@pytest.mark.parametrize("keep", ["text", "vision"])
+def test_a_model_of_one_encoder_has_no_encoder_to_choose(keep):
+    with pytest.raises(CotoError, match=f"{keep}'?: expected a model of a text and a vision"):
+        kept(modules(3), keep, PROJECTIONS)
+
+
+def test_split_projections_of_a_vision_transformer():
+    names = [f"vit.blocks.{i}.attn.qkv.{part}" for i in range(6) for part in "qkv"]
+    parts = {"query": "q", "key": "k", "value": "v", "output": "attn.proj"}
+    assert kept(names, "value", parts) == {f"vit.blocks.{i}.attn.qkv.v" for i in range(6)}
+    assert kept(names, "high", parts) == set(names[12:])
+    names += [f"vit.blocks.{i}.attn.proj" for i in range(6)]
+    assert kept(names, "output", parts) == set(names[18:])

@@ -1,6 +1,7 @@
 """Synthetic records in the format that the stages write, with known effects."""
 
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -26,29 +27,47 @@ def make_records(
     time_saved: float = 0.08,
     noise: float = 0.01,
     collapsed: bool = False,
+    suite: str = "glue",
+    trained_on: str | None = None,
+    weights: tuple[float, ...] = WEIGHTS,
+    share_of_gain: dict[str, float] | None = None,
+    snapshots: tuple[float, ...] = (),
+    baselines: tuple[str, ...] = (),
 ) -> dict[str, list[Path]]:
-    """Write one record per job and return their paths by stage."""
-    rng = np.random.default_rng(7)
+    """Write one record per job and return their paths by stage.
+
+    ``share_of_gain`` scales a strategy's gains; ``trained_on`` is the one task that all evaluation
+    sets in ``tasks`` belong to. The noise of what was added later is drawn apart.
+    """
+    rng, more = np.random.default_rng(7), np.random.default_rng(8)
     found: dict[str, list[Path]] = {
-        stage: [] for stage in ("train", "select", "interpolate", "merge", "prune", "overhead")
+        stage: []
+        for stage in (
+            *("train", "select", "interpolate", "merge", "prune", "overhead"),
+            *("baseline", "trajectory"),
+        )
     }
 
     def write(stage: str, name: str, rows: list[dict[str, Any]], **extra: Any) -> None:
-        path = root / f"{stage}-{name}.json"
+        path = root / f"{suite}-{stage}-{name}.json"
+        rows = [
+            {"trained_on": trained_on or row["task"], "truncated": 0, "flag": "", **row}
+            for row in rows
+        ]
         environment = {"device": "cpu", "hardware": "test machine", "wall_s": 1.0}
         record = {"stage": stage, "settings": {}, "environment": environment, "rows": rows}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(record | extra))
         found[stage].append(path)
 
-    def score(base: float) -> float:
+    def score(base: float, rng: np.random.Generator = rng) -> float:
         return float(np.clip(round((base + noise * rng.normal()) * 400) / 400, 0, 1))
 
     level = {task: 0.72 + 0.04 * i for i, task in enumerate(tasks)}
     for adapter in adapters:
         for strategy in strategies:
-            coto = float(strategy != "vanilla")
-            arm = {"suite": "glue", "adapter": adapter, "strategy": strategy}
+            coto = (share_of_gain or {}).get(strategy, float(strategy != "vanilla"))
+            arm = {"suite": suite, "adapter": adapter, "strategy": strategy}
             for task in tasks:
                 here = {**arm, "task": task}
                 for seed in seeds:
@@ -88,14 +107,43 @@ def make_records(
                     for b in seeds[i + 1 :]:
                         rows = []
                         for space, sag in (("fusion", 0.18), ("ensemble", 0.08)):
-                            for w in WEIGHTS:
+                            for w in weights:
                                 dip = 4 * w * (1 - w) * (sag - merge_gain * coto * sag / 0.18)
                                 rows.append(
-                                    {**here, "seed_a": a, "seed_b": b, "space": space, "weight": w}
+                                    {**here, "seeds": f"{a}-{b}", "space": space, "weight": w}
                                     | {"metric": "accuracy", "value": score(level[task] - dip)}
                                     | {"headline": True, "n": 400}
                                 )
                         write("interpolate", f"{task}-{adapter}-{strategy}-{a}-{b}", rows)
+            measured = {"metric": "accuracy", "headline": True, "n": 400}
+            if len(seeds) == 3:
+                rows = [
+                    {**arm, **measured, "task": task, "seeds": "-".join(map(str, seeds))}
+                    | {"space": space, "weight": 1 / 3}
+                    | {"value": score(level[task] - 0.2 + merge_gain * coto, more)}
+                    for space in ("fusion", "ensemble")
+                    for task in tasks
+                ]
+                write("interpolate", f"{adapter}-{strategy}-all", rows)
+            if snapshots:
+                write(
+                    "trajectory",
+                    f"{adapter}-{strategy}",
+                    [
+                        {**arm, **measured, "task": task, "seeds": label, "share": share}
+                        | {"quantity": quantity}
+                        | {"value": score(0.3 + (level[task] - 0.3) * share - drop, more)}
+                        for task in tasks
+                        for share in snapshots
+                        for quantity, labels, drop in (
+                            ("single", [f"{s}" for s in seeds], 0.0),
+                            ("prune odd", [f"{s}" for s in seeds], 0.1 - 0.05 * coto),
+                            ("prune even", [f"{s}" for s in seeds], 0.12 - 0.05 * coto),
+                            ("merge 1:1", [f"{a}-{b}" for a, b in combinations(seeds, 2)], 0.05),
+                        )
+                        for label in labels
+                    ],
+                )
             for seed in seeds:
                 rows = [
                     {**arm, "task": task, "seed": seed, "space": space, "merged_tasks": len(tasks)}
@@ -106,7 +154,7 @@ def make_records(
                 ]
                 write("merge", f"{adapter}-{strategy}-{seed}", rows)
         rows = [
-            {"suite": "glue", "task": tasks[0], "adapter": adapter, "strategy": strategy}
+            {"suite": suite, "task": tasks[0], "adapter": adapter, "strategy": strategy}
             | {"steps": 10, "batch_size": 32, "threads": 2, "device": "cpu"}
             | {
                 "hardware": "Some CPU @ 2.0 GHz",
@@ -121,4 +169,21 @@ def make_records(
             for strategy in strategies
         ]
         write("overhead", adapter, rows)
+    if baselines:
+        write(
+            "baseline",
+            suite,
+            [
+                {"suite": suite, "task": task, "method": method, "metric": "accuracy", "n": 400}
+                | {"headline": True, "value": 0.5 + 0.01 * (i + j)}
+                for i, method in enumerate(baselines)
+                for j, task in enumerate(tasks)
+            ],
+        )
     return found
+
+
+def axes_of(suite: str, stages: tuple[str, ...] = (), lr: str = "0.004", **facts: Any) -> Any:
+    """The axes of a suite as the report's stages are told them."""
+    grids = {arm: [lr] for arm in ("lora-vanilla", "lora-coto")}
+    return {"suite": suite, "facts": facts, "stages": list(stages), "grids": grids}

@@ -22,9 +22,9 @@ FAST = {"resamples": 100}
 
 
 @pytest.fixture(scope="module")
-def folder(records: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(few: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("figures")
-    build_figures(records, out, STRATEGIES, {"dpi": 60}, FAST)
+    build_figures(few, out, STRATEGIES, {"dpi": 60}, FAST)
     return out
 
 
@@ -38,11 +38,11 @@ def test_every_figure_is_written_as_png_and_svg(folder: Path) -> None:
 
 
 def test_drawing_twice_gives_the_same_bytes(
-    records: dict[str, list[Path]], folder: Path, tmp_path: Path
+    few: dict[str, list[Path]], folder: Path, tmp_path: Path
 ) -> None:
     # Whatever the user's matplotlib settings are.
     with matplotlib.rc_context({"font.size": 20, "axes.grid": True}):
-        build_figures(records, tmp_path, STRATEGIES, {"dpi": 60}, FAST)
+        build_figures(few, tmp_path, STRATEGIES, {"dpi": 60}, FAST)
     for path in folder.iterdir():
         assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
 
@@ -57,8 +57,8 @@ def test_schedule_shows_the_one_in_use_heavily() -> None:
     assert np.allclose(heavy.get_ydata(), Schedule("sine", 0.2, 1.0, 0.5)(x.round(), 1000))
 
 
-def test_pruning_bars_have_the_heights_of_the_table(records: dict[str, list[Path]]) -> None:
-    frames = load_frames(records)
+def test_pruning_bars_have_the_heights_of_the_table(few: dict[str, list[Path]]) -> None:
+    frames = load_frames(few)
     figure = FIGURES["pruning"](frames, STRATEGIES, Settings(resamples=100))
     rows = frames["prune"].query("adapter == 'lora' and keep == 'odd' and strategy == 'coto'")
     bars = figure.axes[0].containers

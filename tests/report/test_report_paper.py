@@ -3,8 +3,9 @@ import re
 import pytest
 
 from coto.errors import CotoError
-from coto.report.claims import CLAIMS, UNTESTED
+from coto.report.claims import CLAIMS
 from coto.report.paper import _rows, paper_value
+from coto.report.untested import UNTESTED
 
 
 def test_values_are_typed() -> None:

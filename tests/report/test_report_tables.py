@@ -25,18 +25,18 @@ def read(folder: Path, name: str) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def folder(records: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(few: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tables")
-    written = build_tables(records, out, None, {"resamples": 200})
+    written = build_tables(few, out, None, {"resamples": 200})
     assert sorted(p.name for p in written) == sorted(p.name for p in out.iterdir())
     assert len(written) == 3 * len(TABLES)
     return out
 
 
 def test_single_task_against_an_independent_computation(
-    records: dict[str, list[Path]], folder: Path
+    few: dict[str, list[Path]], folder: Path
 ) -> None:
-    rows = load_frames(records)["train"]
+    rows = load_frames(few)["train"]
     rows = rows[(rows["split"] == "test") & (rows["metric"] == "accuracy")]
     rows = rows[rows["adapter"] == "dora"]
     grid = rows.pivot(index=["task", "seed"], columns="strategy", values="value")
@@ -57,8 +57,8 @@ def test_single_task_against_an_independent_computation(
     assert average["mean"] == pytest.approx(grid["coto"].mean())
 
 
-def test_csv_gives_back_the_same_numbers(records: dict[str, list[Path]], folder: Path) -> None:
-    frames = load_frames(records)
+def test_csv_gives_back_the_same_numbers(few: dict[str, list[Path]], folder: Path) -> None:
+    frames = load_frames(few)
     for name in ("multitask_merging", "pruning", "training_time"):
         data = TABLES[name](frames, FAST, Style()).data
         back = pd.read_csv(StringIO(data.to_csv(index=False)), float_precision="round_trip")
@@ -99,9 +99,9 @@ def test_interpolation_keeps_all_weights_in_the_csv(folder: Path) -> None:
 
 
 def test_building_twice_gives_the_same_bytes(
-    records: dict[str, list[Path]], folder: Path, tmp_path: Path
+    few: dict[str, list[Path]], folder: Path, tmp_path: Path
 ) -> None:
-    shuffled = {s: p if s == "overhead" else p[::-1] for s, p in records.items()}
+    shuffled = {s: p if s == "overhead" else p[::-1] for s, p in few.items()}
     build_tables(shuffled, tmp_path, None, {"resamples": 200})
     for path in folder.iterdir():
         assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
@@ -165,7 +165,7 @@ def frame(**columns: Any) -> pd.DataFrame:
 
 def test_barrier_is_measured_from_the_line_between_the_ends() -> None:
     weights = [0.0, 0.25, 0.5, 0.75, 1.0]
-    path = {"seed_a": 0, "seed_b": 1, "space": "fusion", "weight": weights}
+    path = {"seeds": "0-1", "space": "fusion", "weight": weights}
     sagging = barriers(frame(**path, value=[0.8, 0.6, 0.5, 0.7, 0.9]))
     assert sagging["value"].tolist() == pytest.approx([0.35])
     assert barriers(frame(**path, value=[0.8, 0.9, 0.9, 0.9, 0.9]))["value"].tolist() == [0.0]

@@ -56,6 +56,7 @@ def root(tmp_path: Path) -> Path:
                     f"a {words[i % 10]} film {'indeed ' * (i % 5)}no {i}" for i in range(count)
                 ],
                 "label": [(i + 1) % 2 for i in range(count)],
+                "idx": range(count),
             }
         )
         path = tmp_path / paths.data(*AT, split)

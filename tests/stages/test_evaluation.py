@@ -1,7 +1,9 @@
 """Changed weights in a plain model give what PEFT gives; the stages built on that."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,23 +14,24 @@ from coto import device, record
 from coto.adapters.store import read_adapter
 from coto.backbones import encoder
 from coto.config import paths
-from coto.evaluate.classify import Backbone, predict
+from coto.evaluate.classify import predict
 from coto.operators.adapter import deltas
 from coto.stages import interpolate, merge, prune, select
 from coto.tasks.encode import encode
-from coto.training import build_model
+from coto.training import add_adapter
+from coto.workbench.changed import base_weights, changed
 from tests.stages.conftest import AT, job_of, plan_of
 
 CPU = device.resolve("cpu", "fp32")
 KINDS = {"lora": {}, "dora": {}, "hira": {}, "rslora": {}}
 
 
-def saved(folder: Path, kind: str, seed: int = 0, labels: int = 2) -> dict:
+def saved(folder: Path, kind: str, seed: int = 0) -> Mapping[str, Any]:
     """An adapter with random factors, as training leaves it on disk."""
     rates = {kind: [1.0e-3] for kind in KINDS}
     plan = plan_of(suites={"glue": {"adapters": list(KINDS), "learning_rates": rates}})
-    settings = json.loads(plan.train(*AT, kind, "vanilla", "0.001", str(seed)))
-    model, _ = build_model(settings, CPU.device, labels, seed)
+    job = job_of(folder, plan.train(*AT, kind, "vanilla", "0.001", str(seed)))
+    model = add_adapter(job.bench(CPU, seed), job.settings, seed)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and "magnitude" not in name:
@@ -36,7 +39,7 @@ def saved(folder: Path, kind: str, seed: int = 0, labels: int = 2) -> dict:
         elif parameter.requires_grad:
             parameter.data = parameter.data * 1.1
     model.save_pretrained(folder)
-    return settings
+    return job.settings
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -47,10 +50,9 @@ def test_delta_weights_are_the_adapter(kind, root, tmp_path):
     rows = encode(frame, base.tokenizer, 16).inputs
     adapter = read_adapter(tmp_path / "adapter")
     assert len(adapter.modules) == 18
-    backbone = Backbone(base.model, CPU)
     before = {name: p.clone() for name, p in base.model.named_parameters()}
-    changes = deltas(adapter, backbone.weights(list(adapter.modules)))
-    with backbone.changed(changes, adapter.heads) as model:
+    changes = deltas(adapter, base_weights(base.model, list(adapter.modules)))
+    with changed(base.model, changes, adapter.heads) as model:
         ours = predict(model, rows, base.tokenizer, CPU, 256)
     assert all(torch.equal(p, before[name]) for name, p in base.model.named_parameters())
     plain = PeftModel.from_pretrained(base.model, tmp_path / "adapter")
@@ -86,7 +88,7 @@ def rows_of(path: Path) -> list[dict]:
 def test_ends_of_the_path_are_the_seeds_in_both_spaces(two_seeds):
     out = two_seeds / "path.json"
     plan = plan_of(suites={"glue": {"interpolate": {"weights": [0.0, 0.5, 1.0]}}})
-    interpolate.run(job_of(two_seeds, plan.interpolate("glue", "lora", "coto", "0", "1")), out)
+    interpolate.run(job_of(two_seeds, plan.interpolate("glue", "lora", "coto", "0-1")), out)
     value = {(r["space"], r["weight"]): r["value"] for r in rows_of(out)}
     assert len(value) == 6
     for seed, weight in ((0, 0.0), (1, 1.0)):
@@ -123,7 +125,8 @@ def test_selection_takes_the_best_mean_and_the_smaller_of_equals(tmp_path):
     for lr, values in validation.items():
         for seed, value in enumerate(values):
             rows = [
-                {"suite": "glue", "task": "movies", "adapter": "lora", "strategy": "coto",
+                {"suite": "glue", "trained_on": "movies", "task": "movies",
+                 "adapter": "lora", "strategy": "coto",
                  "seed": seed, "split": split, "metric": "accuracy", "headline": True,
                  # The test part says the opposite and must not be looked at.
                  "value": value if split == "validation" else 1 - value}

@@ -20,7 +20,8 @@ def test_a_gpu_trains_prunes_and_is_named(root, adapter):
     lr = plan.grid("glue", adapter, "coto")[0]
     folder = root / paths.run(*AT, adapter, "coto", lr, 0)
     weights, out = root / paths.adapter_weights(str(folder)), folder / "train.json"
-    train.run(job_of(root, plan.train(*AT, adapter, "coto", lr, "0")), weights, out)
+    answers = root / paths.answers(str(folder))
+    train.run(job_of(root, plan.train(*AT, adapter, "coto", lr, "0")), weights, answers, out)
     pruned = root / "prune.json"
     prune.run(job_of(root, plan.prune("glue", adapter, "coto", "0")), pruned)
     name = torch.cuda.get_device_name()

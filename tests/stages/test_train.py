@@ -1,6 +1,7 @@
 """Training: paired arms, exact resume, guards."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -12,22 +13,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from coto import cli, device
 from coto.adapters.store import check_adapter
 from coto.config import paths
 from coto.config.plan import Plan
 from coto.errors import CotoError
 from coto.stages import train
-from coto.training import build_model
+from coto.training import add_adapter
 from tests.stages.conftest import AT, job_of, plan_of
 
-CPU = torch.device("cpu")
+CPU = device.resolve("cpu", "fp32")
 LR = {"lora": "0.004", "dora": "0.004", "hira": "0.01"}
 
 
 def trained(root: Path, plan: Plan, adapter: str, strategy: str, seed: int = 0) -> dict:
     job = job_of(root, plan.train(*AT, adapter, strategy, LR[adapter], str(seed)))
     folder = root / f"{adapter}-{strategy}-{seed}"
-    train.run(job, folder / "adapter", folder / "train.json")
+    train.run(job, folder / "adapter", folder / "answers.parquet", folder / "train.json")
     return load_file(folder / "adapter" / "adapter_model.safetensors")
 
 
@@ -53,8 +55,8 @@ def test_arms_of_a_pair_start_equal_and_seeds_differ():
     plan = plan_of()
 
     def start(strategy: str, seed: int) -> dict:
-        settings = json.loads(plan.train(*AT, "lora", strategy, "0.004", str(seed)))
-        return build_model(settings, CPU, 2, seed)[0].state_dict()
+        job = job_of(Path(), plan.train(*AT, "lora", strategy, "0.004", str(seed)))
+        return add_adapter(job.bench(CPU, seed), job.settings, seed).state_dict()
 
     assert same(start("vanilla", 0), start("coto", 0))
     assert not same(start("vanilla", 0), start("vanilla", 1))
@@ -84,21 +86,27 @@ def test_an_adapter_loads_with_plain_peft(root):
     plan = plan_of()
     trained(root, plan, "dora", "coto")
     settings = json.loads(plan.train(*AT, "dora", "coto", "0.004", "0"))
-    base = encoder.load(settings["backbone"], CPU, num_labels=2, seed=5)
+    base = encoder.load(settings["backbone"], CPU.device, num_labels=2, seed=5)
     model = PeftModel.from_pretrained(base.model, root / "dora-coto-0" / "adapter")
     assert model.peft_config["default"].use_dora
 
 
-def test_kill_and_resume_is_the_uninterrupted_run(root):
+def command_line(arguments: list[str]) -> None:
+    logging.getLogger().handlers.clear()  # pytest's own: the command line makes its
+    sys.exit(cli.main(arguments))
+
+
+def test_kill_and_resume_is_the_uninterrupted_run(root, forks):
     plan = plan_of(suites={"glue": {"train": {"steps": 40, "checkpoint_every": 5}}})
     settings = plan.train(*AT, "lora", "coto", LR["lora"], "0")
     whole = trained(root, plan, "lora", "coto")
     out = root / "again"
     command = [
-        sys.executable, "-m", "coto", "train", "--settings", settings, "--root", str(root),
-        "--adapter", str(out / "adapter"), "--out", str(out / "train.json"), "--code", "x",
+        "train", "--settings", settings, "--root", str(root), "--code", "x",
+        "--adapter", str(out / "adapter"), "--answers", str(out / "answers.parquet"),
+        "--out", str(out / "train.json"),
     ]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = forks.start(command_line, command)
     deadline = time.monotonic() + 120
     while not list(root.glob(".checkpoints/*/checkpoint-*/trainer_state.json")):
         assert process.poll() is None, "training ended before it could be killed"
@@ -107,9 +115,9 @@ def test_kill_and_resume_is_the_uninterrupted_run(root):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not out.exists()
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "going on from checkpoint-" in done.stderr
+    again = forks.start(command_line, command)
+    assert again.wait() == 0, again.output
+    assert "going on from checkpoint-" in again.output
     assert same(load_file(out / "adapter" / "adapter_model.safetensors"), whole)
     assert not list(root.glob(".checkpoints/*/checkpoint-*"))
 
@@ -135,7 +143,8 @@ def test_missing_rows_are_one_line_on_the_command_line(tmp_path):
     settings = plan_of().train(*AT, "lora", "coto", "0.004", "0")
     command = [
         sys.executable, "-m", "coto", "train", "--settings", settings, "--root", str(tmp_path),
-        "--adapter", str(tmp_path / "a"), "--out", str(tmp_path / "o.json"),
+        "--adapter", str(tmp_path / "a"), "--answers", str(tmp_path / "i.parquet"),
+        "--out", str(tmp_path / "o.json"),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from coto.tasks.load import load_task
-from coto.tasks.registry import OFFLINE_TASKS
+from coto.tasks.text import OFFLINE_TASKS
 from coto.tasks.vader import fetch_sdist
 
 REPOSITORY = Path(__file__).resolve().parents[2]

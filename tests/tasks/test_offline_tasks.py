@@ -10,10 +10,11 @@ from sklearn.linear_model import LogisticRegression
 
 from coto.errors import CotoError
 from coto.tasks import vader
-from coto.tasks.load import load_task, majority_share
+from coto.tasks.load import load_task
 from coto.tasks.offline.acceptability import disturb
-from coto.tasks.registry import OFFLINE_TASKS, TASKS
+from coto.tasks.registry import TASKS
 from coto.tasks.splits import SPLITS, normalise
+from coto.tasks.text import OFFLINE_TASKS
 
 Frames = dict[str, dict[str, pd.DataFrame]]
 NAMES = [task.name for task in OFFLINE_TASKS]
@@ -29,6 +30,10 @@ GOLDEN = {
     "acceptability": "c05c4555afa8f428",
     "same-source": "a97cccac6c8fc275",
 }
+
+
+def majority_share(frame: pd.DataFrame) -> float:
+    return float(frame["label"].value_counts(normalize=True).iloc[0])
 
 
 def _digest(frames: dict[str, pd.DataFrame]) -> str:

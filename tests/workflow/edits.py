@@ -6,6 +6,7 @@ from tests.workflow.conftest import Planned
 
 REPORT = {"tables", "figures", "claims"}
 USES_ADAPTERS = {"interpolate", "merge", "prune"}
+USES_MODEL = {"train", "overhead", *USES_ADAPTERS}
 Expected = Callable[[Planned], bool]
 
 
@@ -17,15 +18,14 @@ def nothing(job: Planned) -> bool:
     return False
 
 
-def rules(*names: str) -> Expected:
-    return lambda job: job.rule in {*names, *REPORT}
+def rules(*names: str, suite: str | None = None) -> Expected:
+    """These rules, in one suite or all; and the report."""
+    return lambda job: report(job) or (job.rule in names and suite in (None, job.suite))
 
 
 def chain(matches: Expected) -> Expected:
     """Training and all that follows from it, for the jobs that match; and the report."""
-    return lambda job: (
-        report(job) or (job.rule in {"train", *USES_ADAPTERS, "overhead"} and matches(job))
-    )
+    return lambda job: report(job) or (job.rule in USES_MODEL and matches(job))
 
 
 CONFIG_EDITS: dict[str, tuple[dict, Expected]] = {
@@ -41,20 +41,27 @@ CONFIG_EDITS: dict[str, tuple[dict, Expected]] = {
     "the margin of claims": ({"report": {"statistics": {"margin": 2.0}}}, report),
     "a weight of the path": (
         {"suites": {"glue": {"interpolate": {"weights": [0.0, 0.25, 1.0]}}}},
-        rules("interpolate"),
+        rules("interpolate", suite="glue"),
     ),
     "a merge weight": (
         {"suites": {"glue": {"merge": {"weights": {"movies": 0.7, "same-source": 0.3}}}}},
-        rules("merge"),
+        rules("merge", suite="glue"),
     ),
     "what pruning keeps": (
-        {"suites": {"glue": {"prune": {"keep": ["all", "odd", "high"]}}}},
-        rules("prune"),
+        {"suites": {"images": {"prune": {"keep": ["all", "odd", "high"]}}}},
+        rules("prune", suite="images"),
     ),
-    "the timed steps": ({"suites": {"glue": {"overhead": {"steps": 5}}}}, rules("overhead")),
+    "the timed steps": (
+        {"suites": {"glue": {"overhead": {"steps": 5}}}},
+        rules("overhead", suite="glue"),
+    ),
     "one adapter's rank": (
         {"adapters": {"lora": {"rank": 4}}},
         chain(lambda j: j.adapter == "lora"),
+    ),
+    "one adapter's rank in one suite": (
+        {"suites": {"images": {"adapter_settings": {"hira": {"kind": "hira", "rank": 4}}}}},
+        chain(lambda j: j.suite == "images"),
     ),
     "one strategy's p0": (
         {"strategies": {"coto": {"p0": 0.2}}},
@@ -62,16 +69,28 @@ CONFIG_EDITS: dict[str, tuple[dict, Expected]] = {
     ),
     "two values swapped": (
         {"suites": {"glue": {"train": {"steps": 8, "batch_size": 6}}}},
-        chain(lambda j: True),
+        chain(lambda j: j.suite == "glue"),
+    ),
+    "the masking of the loss": (
+        {"suites": {"commonsense": {"train": {"loss_on": "all"}}}},
+        chain(lambda j: j.suite == "commonsense"),
+    ),
+    "the shots": (
+        {"suites": {"images": {"rows": {"shots": 3}}}},
+        chain(lambda j: j.suite == "images"),
+    ),
+    "how answers are found": (
+        {"suites": {"commonsense": {"evaluation": {"batch_tokens": 64}}}},
+        lambda j: report(j) or (j.suite == "commonsense" and j.rule != "prepare"),
     ),
     "one task's training": (
         {"suites": {"glue": {"train": {"per_task": {"same-source": {"steps": 7}}}}}},
         # The time is measured on the first task. What uses adapters uses every task's.
-        chain(lambda j: j.task == "same-source" or j.rule in USES_ADAPTERS),
+        chain(lambda j: j.suite == "glue" and (j.task == "same-source" or j.rule in USES_ADAPTERS)),
     ),
     "the reported rows": (
         {"suites": {"glue": {"rows": {"test": 24}}}},
-        lambda j: j.rule != "corpora",
+        lambda j: report(j) or j.suite == "glue",
     ),
     "a number written otherwise": (
         {"strategies": {"coto": {"p1": 1}}, "adapters": {"lora": {"alpha": 16}}},
@@ -81,14 +100,18 @@ CONFIG_EDITS: dict[str, tuple[dict, Expected]] = {
         {"adapters": {"wide": {"kind": "lora", "rank": 64}}},
         nothing,
     ),
-    "a seed taken away": ({"suites": {"glue": {"seeds": [0]}}}, lambda j: j.rule in REPORT),
-    "an adapter taken away": (
-        {"suites": {"glue": {"adapters": ["lora", "dora"], "learning_rates": {}}}},
-        lambda j: j.rule in REPORT,
+    "a study that nobody asks for": (
+        {"studies": {"deeper": {"suite": "images", "strategies": ["vanilla", "coto-high"]}}},
+        nothing,
+    ),
+    "a seed taken away": ({"suites": {"glue": {"seeds": [0]}}}, report),
+    "a strategy taken away": (
+        {"suites": {"glue": {"strategies": ["vanilla"]}}},
+        rules("overhead", suite="glue"),
     ),
 }
 
-SOURCE_EDITS: dict[str, tuple[str, str, Expected]] = {
+SOURCE_EDITS: dict[str, tuple[str, str | None, Expected]] = {
     "a comment in train.py": ("coto/stages/train.py", "# a comment\n", nothing),
     "a docstring in training.py": ("coto/training.py", None, nothing),
     "a statement in train.py": (
@@ -117,17 +140,27 @@ SOURCE_EDITS: dict[str, tuple[str, str, Expected]] = {
         "EDIT = 1\n",
         lambda j: j.rule == "figures",
     ),
-    "a statement in the metrics": (
-        "coto/evaluate/scoring.py",
+    "a statement in the encoders' bench": (
+        "coto/workbench/encoder.py",
         "EDIT = 1\n",
-        rules("train", *USES_ADAPTERS),
+        rules("baseline", *USES_MODEL, suite="glue"),
+    ),
+    "a statement in the language models' bench": (
+        "coto/workbench/causal.py",
+        "EDIT = 1\n",
+        rules("baseline", *USES_MODEL, suite="commonsense"),
+    ),
+    "a statement in the image models' bench": (
+        "coto/workbench/image.py",
+        "EDIT = 1\n",
+        rules("baseline", *USES_MODEL, suite="images"),
     ),
     "a statement in one task's builder": (
         "coto/tasks/offline/same_source.py",
         "EDIT = 1\n",
         lambda j: (
             j.task == "same-source"  # prepare and train
-            or j.rule in USES_ADAPTERS
+            or (j.suite == "glue" and j.rule in {"baseline", *USES_ADAPTERS})
             or report(j)
         ),
     ),

@@ -94,22 +94,25 @@ def test_a_seed_more_is_that_seeds_chain(finished: Checkout, every_job: set[Plan
     found = finished.planned("edit.yaml")
     new = {job for job in found if job.rule not in REPORT}
     assert {job.rule for job in found} == {"train", *USES_ADAPTERS, *REPORT}
-    assert all("2" in (job.seed, job.seed_a, job.seed_b) for job in new)
-    trained = {(j.task, j.adapter, j.strategy) for j in every_job if j.rule == "train"}
+    assert all("2" in (job.seed or job.seeds).split("-") for job in new)
+    glue = {job for job in every_job if job.suite == "glue"}
+    trained = {(j.task, j.adapter, j.strategy) for j in glue if j.rule == "train"}
     arms = {(adapter, strategy) for _, adapter, strategy in trained}
     counts = {rule: sum(job.rule == rule for job in new) for rule in ("train", *USES_ADAPTERS)}
     assert counts == {
         "train": len(trained),
         "prune": len(arms),
         "merge": len(arms),
-        "interpolate": 2 * len(arms),  # with either old seed
+        "interpolate": 3 * len(arms),  # with either old seed, and with both
     }
 
 
 def test_a_task_more_trains_that_task_alone(finished: Checkout, every_job: set[Planned]):
     (finished.root / "edit.yaml").write_text("suites: {glue: {tasks: [movies, same-source, news]}}")
     found = finished.planned("edit.yaml")
-    uses = {job for job in every_job if job.rule in USES_ADAPTERS}
+    uses = {
+        job for job in every_job if job.suite == "glue" and job.rule in {"baseline", *USES_ADAPTERS}
+    }
     assert uses <= found
     others = {job for job in found if job.rule not in REPORT} - uses
     assert {(job.rule, job.task) for job in others} == {("prepare", "news"), ("train", "news")}
@@ -150,7 +153,8 @@ def test_tables_hold_every_arm_and_seed(finished: Checkout):
     table = pd.read_csv(finished.root / RESULTS / "tables/single_task.csv")
     assert {"lora", "dora", "hira"} <= set(table["adapter"])
     assert {"vanilla", "coto"} <= set(table["strategy"])
-    assert {"movies", "same-source", "Average"} <= set(table["task"])
+    assert {"glue", "commonsense", "images"} == set(table["suite"])
+    assert {"movies", "same-source", "digits", "Average"} <= set(table["task"])
     assert table.loc[table["task"] == "movies", "n_seeds"].dropna().eq(2).all()
 
 
@@ -173,7 +177,7 @@ def test_a_second_call_has_nothing_to_do(finished: Checkout):
 def test_a_run_from_scratch_gives_the_same_numbers(finished: Checkout):
     # One arm anew, from training to the operators: equal to the last bit.
     suite = finished.root / RESULTS / "glue"
-    arm, results = "dora-coto", {}
+    arm, results = "lora-coto", {}
     records = [f"prune/{arm}/seed0.json", f"movies/{arm}/lr0.004/seed0/train.json"]
     for attempt in ("first", "again"):
         rows = [json.loads((suite / name).read_text())["rows"] for name in records]

@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from coto.tasks.registry import Task
 from coto.tasks.splits import digest, normalise, share
+from coto.tasks.text import TextTask
 
 WINDOW = 6  # words in a row that are shuffled
 _PLAIN = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 
 
-def build(task: Task, read: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
+def build(task: TextTask, read: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
     """Two rows, original (1) and disturbed (0), of each snippet that has a stretch to shuffle."""
     texts = pd.concat([read(corpus)["text"] for corpus in task.corpora], ignore_index=True)
     # A snippet that comes twice gives one couple, whatever its capitals.

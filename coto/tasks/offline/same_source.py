@@ -9,19 +9,19 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from coto.tasks.registry import Task
 from coto.tasks.splits import digest, normalise, split_of
+from coto.tasks.text import TextTask
 
 MIN_WORDS = 10  # shorter snippets seldom say what their article is about
 
 
-def build(task: Task, read: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
+def build(task: TextTask, read: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
     """Pairs of neighbouring snippets (1), and as many pairs across articles (0)."""
-    parts = [_pairs(_snippets(read(corpus))) for corpus in task.corpora]
+    parts = [_pairs(snippets_of(read(corpus), MIN_WORDS)) for corpus in task.corpora]
     return pd.concat(parts, ignore_index=True)
 
 
-def _snippets(corpus: pd.DataFrame) -> pd.DataFrame:
+def snippets_of(corpus: pd.DataFrame, min_words: int) -> pd.DataFrame:
     """Snippets in reading order with ``unit``, their article by its content."""
     rows = corpus.assign(
         number=corpus["id"].str.partition("_")[2].astype("int64"),
@@ -31,7 +31,7 @@ def _snippets(corpus: pd.DataFrame) -> pd.DataFrame:
     unit = rows.groupby("article")["normal"].agg(lambda texts: digest("article", *texts))
     # A sentence that stands in two articles (headlines, set phrases) belongs to neither.
     rows = rows[~rows["normal"].duplicated(keep=False)]
-    rows = rows[rows["text"].map(lambda text: len(text.split())) >= MIN_WORDS]
+    rows = rows[rows["text"].map(lambda text: len(text.split())) >= min_words]
     return rows.assign(unit=rows["article"].map(unit))
 
 

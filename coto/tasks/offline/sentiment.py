@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from coto.tasks.registry import Task
+from coto.tasks.text import TextTask
 
 
-def build(task: Task, read: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
+def build(task: TextTask, read: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
     """Rows of one corpus whose absolute mean rating is at least ``task.min_rating`` (of 4)."""
     rows = pd.concat([read(corpus) for corpus in task.corpora], ignore_index=True)
     rows = rows[rows["rating"].abs() >= task.min_rating]

@@ -1,0 +1,1 @@
+"""Pure analyses of trained adapters: numbers in, numbers out, no I/O."""
