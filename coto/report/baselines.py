@@ -11,7 +11,8 @@ from coto.report.comparison import AVERAGE
 METHODS = {"zero-shot": "zero-shot", "majority": "majority class", "random": "random guessing"}
 NOTE = (
     "no training: zero-shot is the bare backbone, majority class answers every item with what is "
-    "most frequent in the training part, random guessing is its expected score."
+    "most frequent in the training part (in the test part, where training has no such items), "
+    "random guessing is its expected score."
 )
 
 

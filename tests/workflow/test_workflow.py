@@ -21,7 +21,7 @@ import yaml
 from safetensors.torch import load_file
 
 from coto.config.plan import FIGURES, TABLES
-from tests.workflow.conftest import ROOT, Checkout, Planned
+from tests.workflow.conftest import Checkout, Planned
 from tests.workflow.edits import CONFIG_EDITS, REPORT, SOURCE_EDITS, USES_ADAPTERS
 
 RESULTS = "results/smoke"
@@ -195,6 +195,28 @@ def test_a_run_from_scratch_gives_the_same_numbers(finished: Checkout):
     assert results["first"] == results["again"]
 
 
+def test_a_study_runs_on_request_and_reuses_nothing_of_the_report(finished: Checkout):
+    (finished.root / "study.yaml").write_text(
+        "studies: {schedules: {seeds: [0], adapters: [hira]}}"
+    )
+    before = {path: path.stat().st_mtime_ns for path in (finished.root / RESULTS).glob("*/*.csv")}
+    done = finished.snakemake("schedules", configs=["study.yaml"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = finished.root / RESULTS / "schedules"
+    (record,) = folder.glob("trajectory/*.json")
+    rows = pd.DataFrame(json.loads(record.read_text())["rows"])
+    assert set(rows["share"]) == {0.5, 1.0}
+    assert set(rows["quantity"]) == {"single", "prune odd", "prune even"}  # one seed: no merge
+    (trained,) = folder.glob("digits/hira-coto/*/seed0/train.json")
+    final = pd.DataFrame(json.loads(trained.read_text())["rows"]).query("split == 'test'")
+    last = rows.query("share == 1.0 and quantity == 'single'")
+    # The last snapshot is the trained adapter; W + ΔW rounds otherwise than W and the adapter.
+    assert abs(last["value"].item() - final["value"].item()) <= 1 / 24
+    for suffix in ("csv", "md", "tex", "png", "svg"):
+        assert (finished.root / RESULTS / f"studies/schedules.{suffix}").stat().st_size > 100
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
 def test_a_killed_run_is_finished_by_the_next(checkout: Checkout, finished: Checkout):
     overlay = {"results": "results/killed", "suites": {"glue": {"seeds": [7]}}}
     overlay["suites"]["glue"] |= {"train": {"steps": 60}, "adapters": ["lora"], "tasks": ["movies"]}
@@ -234,32 +256,3 @@ def test_bad_configuration_stops_before_any_job(checkout: Checkout):
         said = done.stdout + done.stderr
         assert "suites.glue.seeds[0] = -1: expected greater than or equal to 0" in said
         assert "Traceback" not in said
-
-
-def mirror() -> Path | None:
-    folder = Path(os.environ.get("COTO_MIRROR", ROOT.parent / "shared" / "hub"))
-    return folder if (folder / "nyu-mll/glue/rte").is_dir() else None
-
-
-@pytest.mark.skipif(mirror() is None, reason="no mirror of the hub: set COTO_MIRROR")
-def test_real_glue_trains_through_the_same_rules(checkout: Checkout):
-    overlay = {
-        "results": "results/glue-real",
-        "data": {"mirror": str(mirror())},
-        "suites": {
-            "glue": {
-                "tasks": ["rte", "cola"],
-                "adapters": ["lora"],
-                "seeds": [0],
-                "rows": {"train": 96, "validation": 32, "test": 64},
-            }
-        },
-    }
-    (checkout.root / "real.yaml").write_text(yaml.safe_dump(overlay))
-    target = "results/glue-real/glue/merge/lora-coto/seed0.json"
-    done = checkout.snakemake(target, "--cores", "1", configs=["real.yaml"])
-    assert done.returncode == 0, done.stdout + done.stderr
-    rows = pd.DataFrame(json.loads((checkout.root / target).read_text())["rows"])
-    assert set(rows["task"]) == {"rte", "cola"}
-    assert set(rows.loc[rows["task"] == "cola", "metric"]) == {"accuracy", "matthews_correlation"}
-    assert set(rows["n"]) == {64}
