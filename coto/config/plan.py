@@ -172,7 +172,7 @@ class Plan(Grid):
         """Which records there are, how they are judged, and how the result is shown."""
         return canonical(
             {
-                "axes": [self.axes(suite) for suite in self.config.suites],
+                "axes": [self.axes(suite) for suite in sorted(self.config.suites)],
                 "statistics": self.config.report.statistics.model_dump(),
                 **looks,
             }

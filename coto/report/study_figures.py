@@ -112,6 +112,9 @@ def _lines(study: Study) -> Figure:
 
 def _limits(axes: Axes, means: pd.Series) -> None:
     """Show the means; intervals, which few seeds make wide, may reach beyond the picture."""
+    if not means.notna().any():  # such as merges of a single seed
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center")
+        return
     low, high = 100 * means.min(), 100 * means.max()
     margin = 0.1 * max(high - low, 5.0)
     axes.set_ylim(low - margin, high + margin)

@@ -65,7 +65,7 @@ def test_every_shipped_config_is_valid(name):
         ("adapters/lora/rank", 0, ["adapters.lora.rank = 0", "greater than 0"]),
         ("adapters/lora/kind", "lohra", ["adapters.lora.kind", '"lohra"', "'lora'"]),
         ("suites/glue/train/epochs", 2, ["steps = ", "epochs = 2", "exactly one"]),
-        ("suites/glue/learning_rates", {"lora": [0.1]}, ["learning_rates.hira: missing"]),
+        ("suites/images/learning_rates", {"lora": [0.1]}, ["learning_rates.hira: missing"]),
         ("suites/glue/learning_rates/lora-cotto", [0.1], ["lora-cotto", "'lora-coto'"]),
         ("suites/glue/merge/weights", {"movies": 1.0}, ["merge.weights", "one weight for each"]),
         ("suites/glue/prune/keep", ["everyother"], ["suites.glue.prune.keep[0]", '"everyother"']),

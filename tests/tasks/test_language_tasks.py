@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from coto.errors import CotoError
 from coto.tasks import vader
 from coto.tasks.load import load_task
-from coto.tasks.offline.same_source import snippets_of
+from coto.tasks.offline.articles import snippets_of
 from coto.tasks.offline.word_choice import BLANK
 from coto.tasks.prompts import prompt, target
 from coto.tasks.registry import TASKS

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from coto.tasks.offline.same_source import snippets_of
+from coto.tasks.offline.articles import snippets_of
 from coto.tasks.splits import digest, split_of
 
 MIN_WORDS, MAX_WORDS = 6, 22

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from coto.tasks.splits import digest, normalise, split_of
+from coto.tasks.offline.articles import snippets_of
+from coto.tasks.splits import digest, split_of
 from coto.tasks.text import TextTask
 
 MIN_WORDS = 10  # shorter snippets seldom say what their article is about
@@ -19,20 +20,6 @@ def build(task: TextTask, read: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
     """Pairs of neighbouring snippets (1), and as many pairs across articles (0)."""
     parts = [_pairs(snippets_of(read(corpus), MIN_WORDS)) for corpus in task.corpora]
     return pd.concat(parts, ignore_index=True)
-
-
-def snippets_of(corpus: pd.DataFrame, min_words: int) -> pd.DataFrame:
-    """Snippets in reading order with ``unit``, their article by its content."""
-    rows = corpus.assign(
-        number=corpus["id"].str.partition("_")[2].astype("int64"),
-        article=corpus["source"].astype("int64"),
-        normal=corpus["text"].map(normalise),
-    ).sort_values(["article", "number"])
-    unit = rows.groupby("article")["normal"].agg(lambda texts: digest("article", *texts))
-    # A sentence that stands in two articles (headlines, set phrases) belongs to neither.
-    rows = rows[~rows["normal"].duplicated(keep=False)]
-    rows = rows[rows["text"].map(lambda text: len(text.split())) >= min_words]
-    return rows.assign(unit=rows["article"].map(unit))
 
 
 def _pairs(snippets: pd.DataFrame) -> pd.DataFrame:
