@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from coto.tasks.task import Kind
 
-PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
-
 
 @dataclass(frozen=True)
 class Family:

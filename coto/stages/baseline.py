@@ -5,8 +5,7 @@ from pathlib import Path
 
 from coto import device, record
 from coto.evaluate.chance import chance
-from coto.stages.evaluation import told
-from coto.stages.job import Job, metric_rows
+from coto.stages.job import Job, metric_rows, told
 from coto.tasks.registry import TASKS
 
 log = logging.getLogger(__name__)

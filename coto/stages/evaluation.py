@@ -6,7 +6,7 @@ from torch import Tensor
 
 from coto import device
 from coto.operators.adapter import Deltas
-from coto.stages.job import Job, spelled
+from coto.stages.job import Job
 from coto.tasks.registry import TASKS
 from coto.workbench.base import Scores
 from coto.workbench.changed import base_weights, changed
@@ -31,10 +31,3 @@ class Evaluator:
         self._bench.for_task(entry, rows)
         with changed(self._bench.model, deltas, heads) as model:
             return self._bench.score(model, entry, rows)
-
-
-def told(scores: list[Scores]) -> str:
-    """Scores of several evaluation sets as a person reads them in a log."""
-    if len(scores) == 1:
-        return spelled(scores[0].metrics)
-    return ", ".join(f"{found.task} {found.metrics[found.headline]:.3f}" for found in scores)

@@ -7,8 +7,8 @@ from pathlib import Path
 from coto import record
 from coto.adapters.store import read_adapter
 from coto.operators.merge import average_heads, merge
-from coto.stages.evaluation import Evaluator, told
-from coto.stages.job import Job, metric_rows
+from coto.stages.evaluation import Evaluator
+from coto.stages.job import Job, metric_rows, told
 from coto.tasks.registry import TASKS
 from coto.workbench.base import Scores
 

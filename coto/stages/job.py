@@ -91,6 +91,13 @@ def spelled(scores: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
 
 
+def told(scores: "Sequence[Scores]") -> str:
+    """Scores of several evaluation sets as a person reads them in a log."""
+    if len(scores) == 1:
+        return spelled(scores[0].metrics)
+    return ", ".join(f"{found.task} {found.metrics[found.headline]:.3f}" for found in scores)
+
+
 def metric_rows(
     trained_on: Task, scores: "Sequence[Scores]", /, **coordinates: Any
 ) -> list[dict[str, Any]]:

@@ -7,8 +7,8 @@ from coto import record
 from coto.adapters.store import read_adapter
 from coto.operators.adapter import deltas
 from coto.operators.prune import kept, prune
-from coto.stages.evaluation import Evaluator, told
-from coto.stages.job import Job, metric_rows
+from coto.stages.evaluation import Evaluator
+from coto.stages.job import Job, metric_rows, told
 from coto.tasks.registry import TASKS
 
 log = logging.getLogger(__name__)

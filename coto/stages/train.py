@@ -14,8 +14,7 @@ from coto import device, record
 from coto.adapters.store import check_adapter
 from coto.config import paths
 from coto.config.axes import canonical
-from coto.stages.evaluation import told
-from coto.stages.job import Job, metric_rows, training_rows
+from coto.stages.job import Job, metric_rows, told, training_rows
 from coto.training import add_adapter, fit
 
 log = logging.getLogger(__name__)

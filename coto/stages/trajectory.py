@@ -11,8 +11,8 @@ from coto.config import paths
 from coto.operators.adapter import LowRankAdapter, deltas
 from coto.operators.merge import average_heads, merge
 from coto.operators.prune import kept, prune
-from coto.stages.evaluation import Evaluator, told
-from coto.stages.job import Job, metric_rows
+from coto.stages.evaluation import Evaluator
+from coto.stages.job import Job, metric_rows, told
 from coto.tasks.registry import TASKS
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from coto.backbones import encoder
 from coto.device import Compute
 from coto.evaluate.classify import predict
 from coto.evaluate.scoring import answers, is_collapsed, score
-from coto.tasks.encode import encode
+from coto.tasks.encode import Encoded, encode
 from coto.tasks.task import Task
 from coto.tasks.text import TextTask
 from coto.workbench.base import Scores, TrainingSet, Workbench
@@ -44,11 +44,13 @@ class EncoderBench(Workbench):
         self._tokenizer = loaded.tokenizer
         self._compute = compute
         self._evaluation = settings["evaluation"]
+        # The rows of a task that were encoded last: operators score the same ones many times.
+        self._encoded: dict[str, tuple[pd.DataFrame, Encoded]] = {}
         self._grouped = settings.get("train", {}).get("layout", "length") == "length"
 
     def training_set(self, task: Task, rows: pd.DataFrame) -> TrainingSet:
         """Tokenised rows; longer ones are cut to the task's length."""
-        encoded = encode(rows, self._tokenizer, self._evaluation["max_lengths"][task.name])
+        encoded = self._encode(task, rows)
         dataset = Dataset.from_list(
             [
                 {**inputs, "labels": label, "length": len(inputs["input_ids"])}
@@ -66,7 +68,7 @@ class EncoderBench(Workbench):
     def score(self, model: nn.Module, task: Task, rows: pd.DataFrame) -> list[Scores]:
         """Every metric of the task on these rows."""
         assert isinstance(task, TextTask)
-        encoded = encode(rows, self._tokenizer, self._evaluation["max_lengths"][task.name])
+        encoded = self._encode(task, rows)
         logits = predict(
             model,
             encoded.inputs,
@@ -86,3 +88,10 @@ class EncoderBench(Workbench):
                 truncated=encoded.truncated,
             )
         ]
+
+    def _encode(self, task: Task, rows: pd.DataFrame) -> Encoded:
+        known = self._encoded.get(task.name)
+        if known is None or known[0] is not rows:
+            encoded = encode(rows, self._tokenizer, self._evaluation["max_lengths"][task.name])
+            known = self._encoded[task.name] = rows, encoded
+        return known[1]

@@ -141,6 +141,8 @@ def test_closures_keep_stages_apart():
     assert "coto.operators.merge" not in train
     assert "coto.operators.merge" not in prune
     assert "coto.training" not in prune
+    assert "coto.stages.evaluation" not in train
+    assert "coto.workbench.changed" not in train
     assert not any(name.startswith("coto.report") for name in train)
     assert not any(name.startswith("coto.config.models") for name in train)
 
