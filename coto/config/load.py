@@ -151,13 +151,17 @@ def _problems(config: Config) -> Iterator[str]:
             yield f"strategies.{name}: expected a name of a-z, 0-9 and -: paths are made of it"
         if strategy.p0 > strategy.p1:
             yield f"strategies.{name}.p0 = {strategy.p0}: expected at most p1 = {strategy.p1}"
+    sound = set()
     for name, suite in config.suites.items():
         if not re.fullmatch(r"[a-z0-9_-]+", name) or name in RESERVED:
             yield (
                 f"suites.{name}: expected a name of a-z, 0-9, _ and -, other than "
                 + ", ".join(RESERVED)
             )
-        yield from _suite_problems(f"suites.{name}", suite, config)
+        problems = list(_suite_problems(f"suites.{name}", suite, config))
+        yield from problems
+        if not problems:
+            sound.add(name)
     for name, study in config.studies.items():
         if not re.fullmatch(r"[a-z0-9_]+", name) or name in (*RESERVED, *config.suites):
             yield (
@@ -167,7 +171,7 @@ def _problems(config: Config) -> Iterator[str]:
         elif study.suite not in config.suites:
             expected = _expected_one_of(study.suite, list(config.suites))
             yield f"studies.{name}.suite = {study.suite!r}: {expected}"
-        else:
+        elif study.suite in sound:  # else it would only tell its suite's problems again
             # All suites of a study have the same names; what differs is a learning rate.
             suite = next(iter(Plan(config).study(name).values()))
             yield from _suite_problems(f"studies.{name}", suite, config)

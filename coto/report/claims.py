@@ -54,7 +54,7 @@ CLAIMS: dict[str, Claim] = {
         test="As lmc-midpoint, with ΔW averaged instead of the factors.",
         table="interpolation",
         quantity=lambda f: in_space(quantities.midpoints(f["interpolate"]), "ensemble"),
-        needs="two seeds",
+        needs="two seeds, and ensemble among the spaces of interpolation",
         role="sensitivity",
         caution=_SHARED_PATH,
     ),

@@ -112,6 +112,12 @@ def test_bad_input_is_one_clear_line(path, value, words):
     assert len(matching) == 1, lines
 
 
+def test_a_suites_problem_is_not_told_again_by_its_studies():
+    with pytest.raises(ConfigError) as caught:
+        validate(overlay(DEFAULT, {"suites": {"images": {"tasks": ["movies"]}}}))
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_a_task_that_the_mirror_lacks_is_told_before_any_job(tmp_path):
     raw = overlay(DEFAULT, {"data": {"mirror": str(tmp_path)}})
     raw["suites"]["glue"]["tasks"] = ["cola"]
