@@ -33,10 +33,17 @@ class Scorer(HFLM):
         batch_tokens: padded tokens of a batch.
         beams: of generation, for its memory.
         new_tokens: that generation may add.
+        kv_cache: whether what all texts begin with is computed once, for a KV cache.
     """
 
     def __init__(
-        self, model: nn.Module, causal: Causal, batch_tokens: int, beams: int, new_tokens: int
+        self,
+        model: nn.Module,
+        causal: Causal,
+        batch_tokens: int,
+        beams: int,
+        new_tokens: int,
+        kv_cache: bool = True,
     ) -> None:
         super().__init__(
             pretrained=model,
@@ -48,6 +55,7 @@ class Scorer(HFLM):
         self._causal = causal
         self._batch_tokens = batch_tokens
         self._beams, self._new_tokens = beams, new_tokens
+        self._kv_cache = kv_cache
         self.cut: set[str] = set()
         """Prompts that were longer than the model may read."""
 
@@ -117,7 +125,7 @@ class Scorer(HFLM):
         # The logit at the last token before a continuation is already needed.
         common = min(common, *(len(ids) - count for ids, count in scored.items()))
         stateful = getattr(self._causal.model, "_is_stateful", False)  # e.g. Mamba: no such cache
-        if len(scored) < 2 or common < _WORTHWHILE or stateful:
+        if len(scored) < 2 or common < _WORTHWHILE or stateful or not self._kv_cache:
             return 0, None
         cache = DynamicCache(config=self._causal.model.config)
         ids = torch.tensor([first[:common]], device=self.device)

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cache
+from math import nan
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import lm_eval
@@ -42,12 +44,14 @@ class Evaluation:
         batch_tokens: padded tokens of a batch.
         beams: of generation.
         max_new_tokens: that generation may add to a question with given answers.
+        kv_cache: whether KV caches may be used; without them nothing can be generated.
     """
 
     protocols: tuple[str, ...]
     batch_tokens: int
     beams: int = 4
     max_new_tokens: int = 32
+    kv_cache: bool = True
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "Evaluation":
@@ -74,6 +78,9 @@ def score_rows(
         causal: its tokenizer.
         rows: prepared rows: ``set``, ``instruction``, ``choices``, ``answer``, ``idx``.
         evaluation: how.
+
+    Raises:
+        CotoError: if solutions are to be generated without a KV cache.
     """
     return [
         _score_set(model, causal, str(name), part, evaluation)
@@ -105,6 +112,11 @@ def _score_set(
     solved = not docs["choices"].map(len).any()
     beams, room = (1, _MATH_TOKENS) if solved else (evaluation.beams, evaluation.max_new_tokens)
     room = min(room, causal.max_length // 2)
+    if solved and not evaluation.kv_cache:
+        raise CotoError(
+            f"{name}: items have no choices, expected candidate answers: a sweep ranks them and "
+            "generates nothing"
+        )
     if solved:
         tasks = {"solution": "coto_math"}
     else:
@@ -112,13 +124,14 @@ def _score_set(
         known = {"ranking": "coto_ranking", "generate": _generation_task(answers)}
         tasks = {protocol: known[protocol] for protocol in evaluation.protocols}
     with quiet():
-        scorer = Scorer(model, causal, evaluation.batch_tokens, beams, room)
+        scorer = Scorer(model, causal, evaluation.batch_tokens, beams, room, evaluation.kv_cache)
         manager = TaskManager(
             include_path=str(TASKS), include_defaults=False, metadata={"rows": rows, "name": name}
         )
         generation = {"max_gen_toks": room, "num_beams": beams}
         results = run_lm_eval(scorer, list(tasks.values()), manager, generation)
     metrics: dict[str, float] = {}
+    loss = nan
     parts = []
     for protocol, task in tasks.items():
         found = {key.partition(",")[0]: value for key, value in results["results"][task].items()}
@@ -128,6 +141,8 @@ def _score_set(
             accuracy = found["acc" if protocol == "ranking" else "exact_match"]
             metrics[METRICS[protocol]] = float(accuracy)
         samples = sorted(results["samples"][task], key=lambda sample: sample["doc_id"])
+        if protocol == "ranking":
+            loss = -fmean(_likelihoods(sample)[sample["doc"]["gold"]] for sample in samples)
         given = [_answer(task, sample) for sample in samples]
         parts.append(
             pd.DataFrame(
@@ -151,18 +166,24 @@ def _score_set(
         pd.concat(parts, ignore_index=True),
         collapsed=len(docs) > 1 and len(set(_places(parts[0]["prediction"], docs))) == 1,
         truncated=truncated,
+        loss=loss,
     )
 
 
 def _answer(task: str, sample: Mapping[str, Any]) -> str:
     """What the model answered to an item."""
     if task == "coto_ranking":
-        found = [likelihood for likelihood, _ in sample["filtered_resps"]]
+        found = _likelihoods(sample)
         return sample["doc"]["choices"][max(range(len(found)), key=found.__getitem__)]
     (text,) = sample["filtered_resps"]
     if task == _OWN_CHOICES:
         return first_named(sample["doc"]["choices"], text)
     return number(text) if task == "coto_math" else text
+
+
+def _likelihoods(sample: Mapping[str, Any]) -> list[float]:
+    """Log-likelihoods of an item's candidate answers, in nats."""
+    return [likelihood for likelihood, _ in sample["filtered_resps"]]
 
 
 def _places(given: pd.Series, docs: pd.DataFrame) -> list[int | str]:

@@ -7,9 +7,12 @@ or looks at images. A new kind of model is one file with a :class:`Workbench`, a
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from math import nan
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from torch import nn
 
@@ -28,6 +31,12 @@ class Scores:
             ``correct``; paired tests across arms work on it.
         collapsed: whether every item got the same answer.
         truncated: items that were longer than the model may read.
+        loss: mean over the items: cross-entropy in nats, a regression's squared error, or the
+            negative log-likelihood in nats of a language model's right answers; NaN if answers
+            were only generated.
+        outputs: logits (items, classes), fp32, or a regression's values (items, 1); None if the
+            model is no classifier.
+        targets: class numbers or values, (items,), that go with `outputs`.
     """
 
     task: str
@@ -36,6 +45,9 @@ class Scores:
     items: pd.DataFrame
     collapsed: bool = False
     truncated: int = 0
+    loss: float = nan
+    outputs: np.ndarray | None = None
+    targets: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -94,3 +106,11 @@ class Workbench(ABC):
         Raises:
             CotoError: if an output is not finite.
         """
+
+    def sweeping(self) -> AbstractContextManager[None]:
+        """Score, inside, so that blocks may be replayed (:mod:`coto.workbench.replay`)."""
+        return nullcontext()
+
+    def sweeps_all(self, rows: pd.DataFrame) -> bool:
+        """Whether all that :meth:`score` gives on these rows is to be had inside a sweep."""
+        return True

@@ -1,7 +1,8 @@
 """Causal language models: trained on prompts with answers, scored through lm-eval."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,22 @@ class CausalBench(Workbench):
                 )
                 scores = _joined(scores, standard)
         return scores
+
+    @contextmanager
+    def sweeping(self) -> Iterator[None]:
+        """Rank candidate answers only, without a KV cache."""
+        usual = self._evaluation, self._standard
+        self._evaluation = replace(self._evaluation, protocols=("ranking",), kv_cache=False)
+        self._standard = ()
+        try:
+            yield
+        finally:
+            self._evaluation, self._standard = usual
+
+    def sweeps_all(self, rows: pd.DataFrame) -> bool:
+        """Ranking alone is swept: not generation, nor lm-eval's own tasks."""
+        ranked = self._evaluation.protocols == ("ranking",) and not self._standard
+        return ranked and bool(rows["choices"].map(lambda choices: choices is not None).all())
 
     def _narrow(self, recipe: Recipe) -> bool:
         """Whether only the answers' logits are computed in training."""

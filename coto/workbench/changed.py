@@ -1,6 +1,6 @@
 """A model whose weights are others for a while."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -26,8 +26,7 @@ def changed(model: nn.Module, deltas: Deltas, heads: Mapping[str, Tensor]) -> It
     changes: dict[nn.Parameter, Tensor] = {}
     for name, delta in deltas.items():
         weight = _weight(model, name)
-        # Added in fp32: half precision would round the sum of a weight and a small change twice.
-        changes[weight] = (weight.detach().float() + delta.to(weight.device)).to(weight.dtype)
+        changes[weight] = _added(weight, delta)
     for name, tensor in heads.items():
         head = _parameter(model, name)
         changes[head] = tensor.to(head.device, head.dtype)
@@ -39,6 +38,39 @@ def changed(model: nn.Module, deltas: Deltas, heads: Mapping[str, Tensor]) -> It
     finally:
         for parameter, value in originals.items():
             parameter.data = value
+
+
+@contextmanager
+def switchable(model: nn.Module, deltas: Deltas) -> Iterator[Callable[[Set[str]], None]]:
+    """A function that puts W₀ + ΔW into the modules it is told, and W₀ into the others.
+
+    Both weights of a module are parameters that stay, where :func:`changed` gives one parameter
+    other data: autocast would go on with what it has cast of that parameter before. Afterwards the
+    model has its own parameters again.
+
+    Raises:
+        CotoError: if the model has no such module.
+    """
+    off = {name: _weight(model, name) for name in deltas}
+    on = {
+        name: nn.Parameter(_added(off[name], delta), off[name].requires_grad)
+        for name, delta in deltas.items()
+    }
+    modules = {name: model.get_submodule(name) for name in deltas}
+
+    def switch(chosen: Set[str]) -> None:
+        for name, module in modules.items():
+            module._parameters["weight"] = on[name] if name in chosen else off[name]
+
+    try:
+        yield switch
+    finally:
+        switch(frozenset())
+
+
+def _added(weight: nn.Parameter, delta: Tensor) -> Tensor:
+    """W₀ + ΔW, added in fp32: half precision would round a weight and a small change twice."""
+    return (weight.detach().float() + delta.to(weight.device)).to(weight.dtype)
 
 
 def _weight(model: nn.Module, module: str) -> nn.Parameter:

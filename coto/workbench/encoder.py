@@ -12,6 +12,7 @@ from transformers import DataCollatorWithPadding
 from coto.backbones import encoder
 from coto.device import Compute
 from coto.evaluate.classify import predict
+from coto.evaluate.losses import cross_entropy, squared_error
 from coto.evaluate.scoring import answers, is_collapsed, score
 from coto.tasks.encode import Encoded, encode
 from coto.tasks.task import Task
@@ -77,6 +78,7 @@ class EncoderBench(Workbench):
             self._evaluation["batch_tokens"],
         )
         given, truth = answers(task, logits), np.asarray(encoded.labels)
+        loss = squared_error if task.is_regression else cross_entropy
         items = pd.DataFrame({"idx": rows["idx"].to_numpy(), "answer": truth, "prediction": given})
         return [
             Scores(
@@ -86,6 +88,9 @@ class EncoderBench(Workbench):
                 items.assign(correct=given == truth),
                 collapsed=not task.is_regression and is_collapsed(logits),
                 truncated=encoded.truncated,
+                loss=loss(logits, truth),
+                outputs=logits,
+                targets=truth,
             )
         ]
 

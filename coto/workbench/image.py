@@ -16,6 +16,7 @@ from coto.backbones import clip, vit
 from coto.backbones.clip import ClipClassifier
 from coto.device import Compute
 from coto.errors import CotoError
+from coto.evaluate.losses import cross_entropy
 from coto.evaluate.scoring import is_collapsed, metric
 from coto.tasks.images import ImageTask
 from coto.tasks.task import Task
@@ -88,6 +89,9 @@ class ImageBench(Workbench):
                 task.headline,
                 items.assign(correct=given == labels),
                 collapsed=is_collapsed(logits),
+                loss=cross_entropy(logits, labels),
+                outputs=logits,
+                targets=labels,
             )
         ]
 

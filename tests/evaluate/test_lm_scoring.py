@@ -80,6 +80,10 @@ def test_likelihoods_are_the_definitions(causal: Causal, make: Callable[[], Any]
     assert list(scores.items["correct"]) == list(right)
     assert scores.metrics == {"accuracy": pytest.approx(right.mean())}
     assert (scores.task, scores.truncated) == (frame["set"].iloc[0], 0)
+    gold = documents(frame)["gold"]
+    loss = -np.mean([values[i] for values, i in zip(direct, gold, strict=True)])
+    assert scores.loss == pytest.approx(loss, abs=1e-4)
+    assert scores.outputs is None
 
 
 def test_choices_that_differ_in_the_last_token_cost_one_pass(causal: Causal) -> None:

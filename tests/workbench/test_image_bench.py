@@ -332,6 +332,10 @@ def test_scores_are_what_they_say(folders):
     assert scores.metrics == {"accuracy": pytest.approx(right)}
     assert scores.items["correct"].mean() == pytest.approx(right)
     assert (scores.task, scores.headline, scores.collapsed) == ("pets", "accuracy", False)
+    assert np.array_equal(scores.outputs, logits)
+    assert scores.targets.tolist() == rows["label"].tolist()
+    loss = torch.nn.functional.cross_entropy(torch.tensor(logits), torch.tensor(scores.targets))
+    assert scores.loss == pytest.approx(loss.item(), rel=1e-5)
 
 
 def test_a_head_that_knows_nothing_is_told_to_be_collapsed(folders):
