@@ -10,15 +10,15 @@ from torch import Tensor
 from coto.errors import CotoError
 from coto.operators.adapter import Factors, Kind, LowRankAdapter
 
-_PREFIX = "base_model.model."
-# How PEFT's files call the parts of a layer's adapter.
-_PARTS = {
-    "lora_A.weight": "a",
-    "lora_B.weight": "b",
-    "lora_magnitude_vector": "magnitude",
-    "hira_A": "a",
-    "hira_B": "b",
+PREFIX = "base_model.model."
+"""What PEFT's files put before the base model's names."""
+_LORA = {"a": "lora_A.weight", "b": "lora_B.weight"}
+PARTS: dict[Kind, dict[str, str]] = {
+    "lora": _LORA,
+    "dora": {**_LORA, "magnitude": "lora_magnitude_vector"},
+    "hira": {"a": "hira_A", "b": "hira_B"},
 }
+"""What they call the parts of a layer's adapter."""
 
 
 def read_adapter(folder: Path) -> LowRankAdapter:
@@ -33,16 +33,17 @@ def read_adapter(folder: Path) -> LowRankAdapter:
     except (OSError, ValueError) as error:
         raise CotoError(f"adapter {str(folder)!r}: cannot be read ({error})") from None
     kind, scaling = _kind(config, folder)
+    suffixes = PARTS[kind]
     parts: dict[str, dict[str, Tensor]] = {}
     heads: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
-        name = key.removeprefix(_PREFIX)
-        suffix = next((part for part in _PARTS if name.endswith(f".{part}")), None)
-        if suffix is None:
+        name = key.removeprefix(PREFIX)
+        part = next((p for p, suffix in suffixes.items() if name.endswith(f".{suffix}")), None)
+        if part is None:
             heads[name] = tensor.float()
         else:
-            module = name.removesuffix(f".{suffix}")
-            parts.setdefault(module, {})[_PARTS[suffix]] = tensor.float()
+            module = name.removesuffix(f".{suffixes[part]}")
+            parts.setdefault(module, {})[part] = tensor.float()
     modules = {module: Factors(**found) for module, found in sorted(parts.items())}
     return LowRankAdapter(kind, scaling, modules, heads)
 

@@ -1,0 +1,170 @@
+"""Written adapters: read back by us, and loaded by PEFT as W₀ + ΔW."""
+
+import json
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from coto.adapters.store import read_adapter
+from coto.adapters.write import write_adapter
+from coto.errors import CotoError
+from coto.method.tiny import HIDDEN, LAYERS, tiny_batch, tiny_model
+from coto.operators.adapter import Factors, LowRankAdapter, deltas
+from coto.operators.registry import operator
+from coto.operators.svd import equal_ranks
+from coto.workbench.changed import base_weights, changed
+from tests.operators.random_adapters import KINDS
+
+MODULES = [
+    f"bert.encoder.layer.{layer}.attention.self.{projection}"
+    for layer in range(LAYERS)
+    for projection in ("query", "value")
+]
+
+
+def bert():
+    """The tiny BERT with weights that are large enough for adapters to matter."""
+    model = tiny_model("bert")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("weight") and parameter.dim() == 2:
+                parameter.mul_(10)
+    return model
+
+
+BASE = base_weights(bert(), MODULES)
+
+
+def adapter_of(kind, seed=0, ranks=(3,), scaling=1.6, classes=2) -> LowRankAdapter:
+    """An adapter of the tiny BERT with a head; ranks in turn over the modules."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*size):
+        return torch.randn(*size, generator=generator) / 2
+
+    modules = {}
+    for index, name in enumerate(MODULES):
+        rank = ranks[index % len(ranks)]
+        # Near the norm of W₀'s rows, where DoRA begins.
+        magnitude = BASE[name].norm(dim=1) * (1 + draw(HIDDEN).abs())
+        modules[name] = Factors(
+            draw(rank, HIDDEN), draw(HIDDEN, rank), magnitude if kind == "dora" else None
+        )
+    heads = {"classifier.weight": draw(classes, HIDDEN), "classifier.bias": draw(classes)}
+    return LowRankAdapter(kind, 1.0 if kind == "hira" else scaling, modules, heads)
+
+
+def logits(model):
+    with torch.no_grad():
+        return model.eval()(**tiny_batch("bert")).logits
+
+
+def check_outputs(folder, adapter):
+    with changed(bert(), deltas(adapter, BASE), adapter.heads) as model:
+        expected = logits(model)
+    loaded = PeftModel.from_pretrained(bert(), folder)
+    torch.testing.assert_close(logits(loaded), expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(expected, logits(bert()), atol=1e-2)
+
+
+def check_same(left, right):
+    assert (left.kind, left.modules.keys()) == (right.kind, right.modules.keys())
+    assert left.scaling == pytest.approx(right.scaling, rel=1e-15)
+    for name, factors in left.modules.items():
+        for part, tensor in vars(factors).items():
+            other = getattr(right.modules[name], part)
+            assert other is tensor is None or torch.equal(tensor, other), (name, part)
+    assert left.heads.keys() == right.heads.keys()
+    assert all(torch.equal(head, right.heads[name]) for name, head in left.heads.items())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ranks", [(3,), (2, 5, 1)])
+def test_an_adapter_comes_back_and_peft_computes_with_it(tmp_path, kind, ranks):
+    adapter = adapter_of(kind, ranks=ranks)
+    write_adapter(tmp_path / "adapter", adapter)
+    check_same(read_adapter(tmp_path / "adapter"), equal_ranks(adapter))
+    check_outputs(tmp_path / "adapter", adapter)
+
+
+def test_every_tensor_of_the_file_finds_its_place_and_none_is_missing(tmp_path):
+    for kind in KINDS:
+        write_adapter(tmp_path / kind, adapter_of(kind))
+        names = set(load_file(tmp_path / kind / "adapter_model.safetensors"))
+        loaded = PeftModel.from_pretrained(bert(), tmp_path / kind)
+        loaded.save_pretrained(tmp_path / f"{kind}-again")
+        assert set(load_file(tmp_path / f"{kind}-again" / "adapter_model.safetensors")) == names
+
+
+@pytest.mark.parametrize("scaling", [2.0, 16 / 12, 0.1, -0.7])
+def test_scaling_and_rank_are_kept(tmp_path, scaling):
+    adapter = adapter_of("lora", scaling=scaling, ranks=(7,))
+    write_adapter(tmp_path / "adapter", adapter, base_model="some/model")
+    check_same(read_adapter(tmp_path / "adapter"), adapter)
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["r"] == 7
+    assert config["base_model_name_or_path"] == "some/model"
+    assert sorted(config["target_modules"]) == sorted(MODULES)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "settings"),
+    [
+        ("fusion", "lora", {}),
+        ("fusion", "dora", {}),
+        ("fusion", "hira", {}),
+        ("ensemble", "lora", {}),
+        ("ensemble", "hira", {}),
+        ("ensemble", "dora", {"rank": 5}),
+        ("lora-lego", "lora", {"k": 4}),
+        ("lora-lego", "hira", {"k": 2}),
+    ],
+)
+def test_a_merged_adapter_comes_back_and_peft_computes_with_it(tmp_path, name, kind, settings):
+    merged = operator(name)([adapter_of(kind, seed) for seed in (1, 2)], [0.5, 0.5], BASE, settings)
+    write_adapter(tmp_path / "merged", merged.adapter)
+    check_same(read_adapter(tmp_path / "merged"), merged.adapter)
+    check_outputs(tmp_path / "merged", merged.adapter)
+
+
+def test_only_the_named_modules_are_adapted(tmp_path):
+    part = {name: f for name, f in adapter_of("lora").modules.items() if "layer.1" in name}
+    adapter = LowRankAdapter("lora", 2.0, part, {})
+    write_adapter(tmp_path / "adapter", adapter)
+    loaded = PeftModel.from_pretrained(bert(), tmp_path / "adapter")
+    adapted = {name for name, _ in loaded.named_parameters() if "lora_" in name}
+    assert len(adapted) == 2 * len(part)
+    check_outputs(tmp_path / "adapter", adapter)
+
+
+def test_views_and_shared_tensors_are_written(tmp_path):
+    whole = torch.randn(HIDDEN, HIDDEN)
+    shared = Factors(a=whole[:2], b=whole.T[:, :2])
+    adapter = LowRankAdapter("lora", 1.0, dict.fromkeys(MODULES, shared), {})
+    write_adapter(tmp_path / "adapter", adapter)
+    check_same(read_adapter(tmp_path / "adapter"), adapter)
+
+
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "deep" / "adapter"
+    write_adapter(folder, adapter_of("dora"))
+    (folder / "old").touch()
+    write_adapter(folder, adapter_of("lora"))
+    assert {path.name for path in folder.iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    broken = adapter_of("lora", seed=1)
+    broken.heads["classifier.bias"] = None  # what no file can hold
+    with pytest.raises(AttributeError):
+        write_adapter(folder, broken)
+    check_same(read_adapter(folder), adapter_of("lora"))
+    assert [path.name for path in folder.parent.iterdir()] == ["adapter"]
+
+
+def test_an_adapter_of_nothing_is_refused(tmp_path):
+    with pytest.raises(CotoError, match="no modules: expected one or more"):
+        write_adapter(tmp_path / "adapter", LowRankAdapter("lora", 1.0, {}, {}))
+    assert not list(tmp_path.iterdir())
