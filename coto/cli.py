@@ -23,11 +23,13 @@ STAGES: dict[str, tuple[str, ...]] = {
     "prepare": ("train", "validation", "test", "corpora?"),
     "convert": ("out",),
     "baseline": ("out",),
-    "train": ("adapter", "answers", "out"),
+    "train": ("adapter", "answers", "gradients", "out"),
     "select": ("out",),
     "prune": ("out",),
     "interpolate": ("out",),
     "merge": ("out",),
+    "subnetworks": ("out",),
+    "geometry": ("out",),
     "trajectory": ("out",),
     "overhead": ("out",),
     "tables": ("out",),
@@ -59,13 +61,16 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def environment(threads: int) -> dict[str, str]:
+    """The environment that libraries are to find when they are imported."""
+    ours = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return ours | os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one stage; a problem with the input is one line and exit code 2."""
     args = parser().parse_args(arguments)
-    # Before torch starts its thread pools.
-    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(args.threads)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    _set_threads(args.threads)
     _start_log(args.log, args.settings)
     compat.install()
     log = logging.getLogger(module_of(args.stage))
@@ -86,6 +91,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.exception("stage %s failed", args.stage)
         return 1
     return 0
+
+
+def _set_threads(threads: int) -> None:
+    os.environ.update(environment(threads))
+    if "torch" in sys.modules:  # by the job server, with one thread
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 def _start_log(file: Path | None, settings: Mapping[str, Any]) -> None:

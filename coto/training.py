@@ -22,6 +22,7 @@ from coto.config import paths
 from coto.device import Compute
 from coto.method.callback import CoToCallback
 from coto.method.checkpoint import last_complete_checkpoint
+from coto.method.gradients import GradientNorms
 from coto.method.strategies import Strategy, make_strategy
 from coto.workbench.base import TrainingSet, Workbench
 
@@ -34,6 +35,8 @@ class Trained:
 
     model: PeftModel
     summary: dict[str, Any]
+    gradients: list[dict[str, Any]]
+    """Gradient norms per block over the training (:meth:`GradientNorms.rows`)."""
 
 
 def strategy_of(settings: Mapping[str, Any]) -> Strategy:
@@ -105,7 +108,7 @@ def fit(
         disable_tqdm=True,
         dataloader_pin_memory=compute.device.type == "cuda",
     )
-    clock = _Clock(steps)
+    clock, norms = _Clock(steps), GradientNorms(train["gradients"])
     strategy = settings["strategy_settings"]
     snapshots = {math.ceil(share * steps): share for share in train["snapshots"]}
     trainer = Trainer(
@@ -116,6 +119,7 @@ def fit(
         callbacks=[
             CoToCallback(strategy_of(strategy), unit=strategy["unit"]),
             clock,
+            norms,
             _Snapshots(snapshots, workspace / paths.SNAPSHOTS),
             *data.callbacks,
         ],
@@ -140,6 +144,7 @@ def fit(
             "loss": losses,
             "final_loss": losses[-1] if losses else None,
         },
+        norms.rows(),
     )
 
 

@@ -32,7 +32,7 @@ rule interpolate:
     params:
         root=wire.root,
         settings=wire.settings(plan.interpolate),
-        code=wire.code("interpolate"),
+        code=wire.merging_code("interpolate"),
     shell:
         "python -m coto interpolate --settings {params.settings:q} --root {params.root:q}"
         " --threads {threads} --out {output.record} --log {log}"
@@ -59,7 +59,7 @@ rule merge:
     params:
         root=wire.root,
         settings=wire.settings(plan.merge),
-        code=wire.code("merge"),
+        code=wire.merging_code("merge"),
     shell:
         "python -m coto merge --settings {params.settings:q} --root {params.root:q}"
         " --threads {threads} --out {output.record} --log {log}"

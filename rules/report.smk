@@ -69,6 +69,7 @@ rule figures:
 rule claims:
     input:
         records=wire.records(),
+        answers=wire.answers(),
     output:
         markdown=report(wire.at("claims.md"), category="Claims", caption="captions/claims.rst"),
         csv=wire.at("claims.csv"),
@@ -99,3 +100,12 @@ for suite in plan.config.suites:
             suite
         input:
             records=wire.records(suite),
+
+
+for target, files in wire.targets().items():
+
+    rule:
+        name:
+            target
+        input:
+            files=files,

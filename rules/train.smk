@@ -10,6 +10,7 @@ rule train:
     output:
         adapter=directory(wire.at(paths.adapter_weights(paths.RUN))),
         answers=wire.at(paths.answers(paths.RUN)),
+        gradients=wire.at(paths.gradients_record(paths.RUN)),
         record=wire.at(paths.train_record(paths.RUN)),
     log:
         wire.log("train", paths.RUN),
@@ -29,7 +30,8 @@ rule train:
     shell:
         "python -m coto train --settings {params.settings:q} --root {params.root:q}"
         " --threads {threads} --code {params.code} --adapter {output.adapter}"
-        " --answers {output.answers} --out {output.record} --log {log}"
+        " --answers {output.answers} --gradients {output.gradients}"
+        " --out {output.record} --log {log}"
 
 
 rule select:

@@ -8,7 +8,7 @@ import numpy as np
 
 from coto.analysis.masks import Mask
 from coto.errors import CotoError
-from coto.operators.prune import place_of
+from coto.operators.place import place_of
 
 Unit = Literal["block", "module"]
 

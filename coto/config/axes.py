@@ -9,14 +9,9 @@ from coto.config import paths
 
 # Stages whose records the report reads.
 STAGES = (
-    "baseline",
-    "train",
-    "select",
-    "interpolate",
-    "merge",
-    "prune",
-    "trajectory",
-    "overhead",
+    *("baseline", "train", "gradients", "select"),
+    *("interpolate", "merge", "prune"),
+    *("subnetworks", "geometry", "trajectory", "overhead"),
 )
 
 
@@ -36,10 +31,9 @@ def record_paths(axes: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
                 grid = suite["grids"][f"{adapter}-{strategy}"]
                 for task in suite["tasks"]:
                     at = (name, task, adapter, strategy)
-                    found["train"] += [
-                        paths.train_record(paths.run(*at, lr, seed))
-                        for lr, seed in product(grid, seeds)
-                    ]
+                    runs = [paths.run(*at, lr, seed) for lr, seed in product(grid, seeds)]
+                    found["train"] += map(paths.train_record, runs)
+                    found["gradients"] += map(paths.gradients_record, runs)
                     if len(grid) > 1:
                         found["select"].append(paths.select_record(*at))
                 arm = (name, adapter, strategy)
@@ -54,10 +48,16 @@ def record_paths(axes: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
                     found["interpolate"] += [
                         paths.interpolate_record(*arm, "-".join(map(str, mixed))) for mixed in mixes
                     ]
+                if "subnetworks" in wanted:
+                    found["subnetworks"] += [
+                        paths.subnetworks_record(*arm, seed) for seed in suite["subnetwork_seeds"]
+                    ]
                 if "trajectory" in wanted:
                     found["trajectory"].append(paths.trajectory_record(*arm))
                 if "merge" in wanted and len(suite["tasks"]) > 1:
                     found["merge"] += [paths.merge_record(*arm, seed) for seed in seeds]
+            if "geometry" in wanted:
+                found["geometry"].append(paths.geometry_record(name, adapter))
             if "overhead" in wanted:
                 found["overhead"].append(paths.overhead_record(name, adapter))
     return found

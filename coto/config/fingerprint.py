@@ -17,6 +17,7 @@ ENTRIES = frozenset(
     {
         "coto.adapters.kinds",
         "coto.config.families",
+        "coto.operators.registry",
         "coto.tasks.images",
         "coto.tasks.language",
         "coto.tasks.registry",

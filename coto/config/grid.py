@@ -45,7 +45,14 @@ class Grid:
         axes = ("tasks", "adapters", "strategies", "seeds")
         changes = {axis: given for axis in axes if (given := getattr(study, axis)) is not None}
         changes["train"] = base.train.model_copy(update={"snapshots": study.snapshots})
-        changes |= {"overhead": None, "merge": None}
+        # A study asks for what the rebuttal shows of it: plain merging, whole adapters removed.
+        if base.interpolate is not None:
+            changes["interpolate"] = base.interpolate.model_copy(
+                update={"operators": ("fusion",), "halfway": ()}
+            )
+        if base.prune is not None:
+            changes["prune"] = base.prune.model_copy(update={"unstructured": None})
+        changes |= {"overhead": None, "merge": None, "subnetworks": None, "geometry": None}
         varied = base.model_copy(update=changes)
         if study.learning_rates is None:
             return {name: varied}
@@ -84,6 +91,30 @@ class Grid:
         cfg = self.suites[suite]
         return cfg.seeds if cfg.selection_seeds is None else cfg.selection_seeds
 
+    def subnetwork_seeds(self, suite: str) -> list[int]:
+        """Seeds whose sub-networks are scored."""
+        cfg = self.suites[suite]
+        if cfg.subnetworks is None:
+            return []
+        return list(cfg.seeds if cfg.subnetworks.seeds is None else cfg.subnetworks.seeds)
+
+    def subnetwork_tasks(self, suite: str) -> list[str]:
+        """Tasks whose sub-networks are scored."""
+        cfg = self.suites[suite]
+        return list((cfg.subnetworks and cfg.subnetworks.tasks) or cfg.tasks)
+
+    def geometry_tasks(self, suite: str) -> list[str]:
+        """Tasks whose runs are compared by their weights."""
+        cfg = self.suites[suite]
+        return list((cfg.geometry and cfg.geometry.tasks) or cfg.tasks)
+
+    def operators(self, suite: str, stage: str) -> list[str]:
+        """Merging operators that ``merge`` or ``interpolate`` uses in a suite."""
+        part = getattr(self.suites[suite], stage)
+        if part is None:
+            return []
+        return list(dict.fromkeys([*part.operators, *getattr(part, "halfway", ())]))
+
     def adapters_of(self, arm: Arm, *seeds: int | str) -> list[str]:
         """Files that a stage needs to use an arm's trained adapters: weights and the choice."""
         weights = [paths.adapter_weights(run) for seed in seeds for run in self.runs(arm, seed)]
@@ -97,7 +128,7 @@ class Grid:
     def axes(self, suite: str) -> dict[str, Any]:
         """What a suite's records are enumerated from: small, however many runs there are."""
         cfg = self.suites[suite]
-        parts = ("interpolate", "merge", "prune", "overhead")
+        parts = ("interpolate", "merge", "prune", "subnetworks", "geometry", "overhead")
         return {
             "suite": suite,
             "facts": self.facts(suite),
@@ -105,6 +136,7 @@ class Grid:
             "adapters": list(cfg.adapters),
             "strategies": list(cfg.strategies),
             "seeds": list(cfg.seeds),
+            "subnetwork_seeds": self.subnetwork_seeds(suite),
             "grids": {
                 f"{a}-{s}": self.grid(suite, a, s) for a in cfg.adapters for s in cfg.strategies
             },
@@ -124,6 +156,7 @@ class Grid:
             "kind": FAMILIES[family].kind,
             "shots": cfg.rows.shots,
             "test_rows": cfg.rows.test,
+            "subnetwork_rows": cfg.subnetworks and cfg.subnetworks.rows,
         }
         if family == "causal":
             facts |= {"loss_on": cfg.train.loss_on, "protocol": cfg.evaluation.protocols[0]}

@@ -11,20 +11,23 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from coto.cli import STAGES
 from coto.config.definitions import BUILT_IN
 from coto.config.families import FAMILIES
 from coto.config.models import Config
 from coto.config.plan import Plan
 from coto.config.suites import LENGTHS, Suite
 from coto.errors import CotoError
+from coto.operators.registry import OPERATORS
 from coto.tasks.mirror import mirror_files
 from coto.tasks.registry import TASKS
 
 SOURCES = ("package", "wheel", "timm", "hub", "path")
-# Names of folders and targets that no suite may take.
+# Names of folders and targets that no suite may take; so have single tables and figures.
+_FREE = "(?!table_|figure_)"
 RESERVED = (
-    *("tables", "figures", "claims", "report", "reference", "studies", "corpora", "backbones"),
-    *("logs", "benchmarks", "all"),
+    *("report", "reference", "studies", "backbones", "logs", "benchmarks", "all"),
+    *STAGES,
 )
 
 
@@ -153,20 +156,20 @@ def _problems(config: Config) -> Iterator[str]:
             yield f"strategies.{name}.p0 = {strategy.p0}: expected at most p1 = {strategy.p1}"
     sound = set()
     for name, suite in config.suites.items():
-        if not re.fullmatch(r"[a-z0-9_-]+", name) or name in RESERVED:
+        if not re.fullmatch(rf"{_FREE}[a-z0-9_-]+", name) or name in RESERVED:
             yield (
-                f"suites.{name}: expected a name of a-z, 0-9, _ and -, other than "
-                + ", ".join(RESERVED)
+                f"suites.{name}: expected a name of a-z, 0-9, _ and -, without table_ or figure_ "
+                "at its beginning, other than " + ", ".join(RESERVED)
             )
         problems = list(_suite_problems(f"suites.{name}", suite, config))
         yield from problems
         if not problems:
             sound.add(name)
     for name, study in config.studies.items():
-        if not re.fullmatch(r"[a-z0-9_]+", name) or name in (*RESERVED, *config.suites):
+        if not re.fullmatch(rf"{_FREE}[a-z0-9_]+", name) or name in (*RESERVED, *config.suites):
             yield (
-                f"studies.{name}: expected a name of a-z, 0-9 and _, other than "
-                + ", ".join((*RESERVED, *config.suites))
+                f"studies.{name}: expected a name of a-z, 0-9 and _, without table_ or figure_ "
+                "at its beginning, other than " + ", ".join((*RESERVED, *config.suites))
             )
         elif study.suite not in config.suites:
             expected = _expected_one_of(study.suite, list(config.suites))
@@ -222,13 +225,36 @@ def _suite_problems(at: str, suite: Suite, config: Config) -> Iterator[str]:
         if task not in suite.tasks:
             expected = _expected_one_of(task, suite.tasks)
             yield f"{at}.train.per_task.{task}: unknown task; {expected}"
+    yield from _operator_problems(at, suite)
+    if suite.overhead and suite.overhead.task not in (None, *suite.tasks):
+        expected = _expected_one_of(str(suite.overhead.task), suite.tasks)
+        yield f"{at}.overhead.task = {suite.overhead.task!r}: {expected}"
+
+
+def _operator_problems(at: str, suite: Suite) -> Iterator[str]:
+    """Settings of merging, pruning and the analyses that single fields cannot see."""
+    for name, settings in suite.merging.settings.items():
+        try:
+            OPERATORS[name].resolved(settings)
+        except CotoError as error:
+            yield f"{at}.merging.settings.{name}: {error}"
     weights = suite.merge.weights if suite.merge else None
     if weights is not None and set(weights) != set(suite.tasks):
         expected = f"expected one weight for each of {', '.join(suite.tasks)}"
         yield f"{at}.merge.weights = {weights}: {expected}"
-    if suite.overhead and suite.overhead.task not in (None, *suite.tasks):
-        expected = _expected_one_of(str(suite.overhead.task), suite.tasks)
-        yield f"{at}.overhead.task = {suite.overhead.task!r}: {expected}"
+    sparse = suite.prune.unstructured if suite.prune else None
+    if sparse is not None and list(sparse.sparsities) != sorted(set(sparse.sparsities)):
+        yield (
+            f"{at}.prune.unstructured.sparsities = {list(sparse.sparsities)}: "
+            "expected different values in ascending order"
+        )
+    for part, axis in (("subnetworks", "tasks"), ("subnetworks", "seeds"), ("geometry", "tasks")):
+        chosen = getattr(getattr(suite, part), axis, None) or ()
+        known = getattr(suite, axis)
+        for index, value in enumerate(chosen):
+            if value not in known:
+                expected = _expected_one_of(str(value), [str(name) for name in known])
+                yield f"{at}.{part}.{axis}[{index}] = {value!r}: {expected}"
 
 
 def _fit_problems(at: str, suite: Suite, config: Config) -> Iterator[str]:

@@ -47,6 +47,11 @@ def train_record(run_folder: str) -> str:
     return f"{run_folder}/train.json"
 
 
+def gradients_record(run_folder: str) -> str:
+    """Record of the gradient norms of a training run."""
+    return f"{run_folder}/gradients.json"
+
+
 def answers(run_folder: str) -> str:
     """Every test item's answer, of a training run."""
     return f"{run_folder}/answers.parquet"
@@ -80,6 +85,21 @@ def trajectory_record(suite: str, adapter: str, strategy: str) -> str:
 def snapshot(adapter_folder: str, share: float) -> str:
     """A run's adapter as it was after a share of the training."""
     return f"{adapter_folder}/{SNAPSHOTS}/{number(share)}"
+
+
+def subnetworks_record(suite: str, adapter: str, strategy: str, seed: int | str) -> str:
+    """Record of scoring subsets of an arm's adapters, on all tasks, with one seed."""
+    return f"{suite}/subnetworks/{adapter}-{strategy}/seed{seed}.json"
+
+
+def geometry_record(suite: str, adapter: str) -> str:
+    """Record of comparing the weights of all runs with an adapter kind."""
+    return f"{suite}/geometry/{adapter}.json"
+
+
+def merged_adapters(record: str) -> str:
+    """Folder of the merged adapters of a record, one per operator, in PEFT's format."""
+    return record.removesuffix(".json")
 
 
 def merge_record(suite: str, adapter: str, strategy: str, seed: int | str) -> str:

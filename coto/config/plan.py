@@ -13,18 +13,8 @@ from coto.adapters.kinds import KINDS
 from coto.config.axes import canonical
 from coto.config.grid import Grid
 from coto.config.suites import LENGTHS, TaskTraining
+from coto.operators.registry import OPERATORS
 from coto.tasks.registry import TASKS
-
-# Outputs of the report, declared by its rules.
-TABLES = (
-    "single_task",
-    "interpolation",
-    "multitask_merging",
-    "pruning",
-    "training_time",
-    "learning_rate",
-)
-FIGURES = ("masks", "schedule", "interpolation", "pruning", "training_time")
 
 
 class Plan(Grid):
@@ -96,7 +86,8 @@ class Plan(Grid):
     def interpolate(self, suite: str, adapter: str, strategy: str, seeds: str) -> str:
         """Settings of mixing an arm's runs of two or three seeds."""
         mixed = [int(seed) for seed in seeds.split("-")]
-        return self._operator("interpolate", suite, adapter, strategy, seeds=mixed)
+        merging = self._merging(suite, "interpolate")
+        return self._operator("interpolate", suite, adapter, strategy, seeds=mixed, **merging)
 
     def trajectory(self, suite: str, adapter: str, strategy: str) -> str:
         """Settings of scoring the snapshots of an arm's runs."""
@@ -112,7 +103,43 @@ class Plan(Grid):
 
     def merge(self, suite: str, adapter: str, strategy: str, seed: str) -> str:
         """Settings of merging all tasks of a suite."""
-        return self._operator("merge", suite, adapter, strategy, seed=int(seed))
+        merging = self._merging(suite, "merge")
+        return self._operator("merge", suite, adapter, strategy, seed=int(seed), **merging)
+
+    def subnetworks(self, suite: str, adapter: str, strategy: str, seed: str) -> str:
+        """Settings of scoring subsets of the adapters of an arm's runs with one seed."""
+        cfg = self.suites[suite].subnetworks
+        assert cfg is not None
+        early = self.config.strategies[strategy].kind.startswith("coto")
+        tasks = self.subnetwork_tasks(suite)
+        return self._operator(
+            "subnetworks",
+            suite,
+            adapter,
+            strategy,
+            seed=int(seed),
+            tasks=tasks,
+            entries=[TASKS[task].scored() for task in tasks],
+            subnetworks=cfg.model_dump(exclude={"tasks", "seeds", "early_stop"})
+            | {"early_stop": cfg.early_stop if early else None},
+        )
+
+    def geometry(self, suite: str, adapter: str) -> str:
+        """Settings of comparing the weights of all runs with an adapter kind."""
+        cfg = self.suites[suite]
+        return canonical(
+            {
+                "suite": suite,
+                "adapter": adapter,
+                "backbone": self.backbone(suite),
+                "device": self.config.device,
+                "precision": self.config.precision,
+                "evaluation": self._evaluation(suite, *self.geometry_tasks(suite)),
+                "tasks": self.geometry_tasks(suite),
+                "seeds": list(cfg.seeds),
+                "grids": {name: self.grid(suite, adapter, name) for name in cfg.strategies},
+            }
+        )
 
     def overhead(self, suite: str, adapter: str) -> str:
         """Settings of measuring an adapter kind's training time."""
@@ -194,9 +221,7 @@ class Plan(Grid):
             **self._standard(suite),
         }
 
-    def _operator(
-        self, stage: str, suite: str, adapter: str, strategy: str, **coordinates: Any
-    ) -> str:
+    def _operator(self, stage: str, suite: str, adapter: str, strategy: str, **more: Any) -> str:
         """Settings of a stage that changes trained adapters and scores them on every task."""
         cfg = self.suites[suite]
         settings = self._run(suite, cfg.tasks[0], adapter, strategy)
@@ -209,18 +234,34 @@ class Plan(Grid):
         return canonical(
             {
                 **settings,
-                **coordinates,
                 "tasks": list(cfg.tasks),
                 "entries": [TASKS[task].scored() for task in cfg.tasks],
                 "lrs": self.grid(suite, adapter, strategy),
                 **({stage: getattr(cfg, stage).model_dump()} if hasattr(cfg, stage) else {}),
+                **more,
             }
         )
 
+    def _merging(self, suite: str, stage: str) -> dict[str, Any]:
+        """The operators that a stage uses, each with all its settings."""
+        merging = self.suites[suite].merging
+        given: dict[str, dict[str, Any]] = dict(merging.settings)  # type: ignore[arg-type]
+        return {
+            "operators": {
+                name: OPERATORS[name].resolved(given.get(name, {}))
+                for name in self.operators(suite, stage)
+            },
+            "merging": merging.model_dump(include={"repeats", "save"}),
+        }
+
     def _training(self, suite: str, task: str) -> dict[str, Any]:
         """Training settings with the task's overrides applied."""
-        train = self.suites[suite].train
+        cfg = self.suites[suite]
+        train = cfg.train
         settings = train.model_dump(exclude={"per_task"})
+        if cfg.subnetworks is not None and cfg.subnetworks.early_stop is not None:
+            # A run that stops early is the same run up to there.
+            settings["snapshots"] = sorted({*train.snapshots, cfg.subnetworks.early_stop})
         over = train.per_task.get(task, TaskTraining()).model_dump(exclude_none=True)
         if over.keys() & set(LENGTHS):
             settings |= dict.fromkeys(LENGTHS)

@@ -7,7 +7,25 @@ from pydantic import Field
 from coto.config.base import Model, Positive, Probability, Rate, Seed
 from coto.config.definitions import Adapter
 
-Space = Literal["fusion", "ensemble"]
+OperatorName = Literal[
+    "fusion",
+    "ensemble",
+    "lora-align",
+    "lora-lego",
+    "task-arithmetic",
+    "ties",
+    "dare",
+    "dare-ties",
+    "knots",
+]
+PruningMethod = Literal[
+    "magnitude-factors-global",
+    "magnitude-factors-layer",
+    "magnitude-delta-global",
+    "magnitude-delta-layer",
+    "random-factors-global",
+    "random-delta-global",
+]
 Keep = Literal[
     "all", "odd", "even", "low", "middle", "high", "query", "key", "value", "text", "vision"
 ]
@@ -67,6 +85,9 @@ class Training(Model):
     snapshots: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (), description="Shares of the training after which the adapter is kept and scored as well."
     )
+    gradients: Positive = Field(
+        20, description="Points over the training that gradient norms per block are recorded for."
+    )
     checkpoint_every: Positive = Field(
         200, description="Steps between checkpoints, from which a killed job goes on."
     )
@@ -114,36 +135,123 @@ class Jobs(Model):
     minutes: Positive = Field(240, description="Time limit.")
 
 
+class Merging(Model):
+    """Merging operators, wherever a suite merges."""
+
+    settings: dict[OperatorName, dict[str, bool | int | float | str | None]] = Field(
+        default_factory=dict,
+        description="Settings by operator that are not the operator's own (docs/operators.md).",
+    )
+    repeats: Positive = Field(
+        5, description="Seeds that an operator which draws, such as LoRA-LEGO, is repeated with."
+    )
+    save: bool = Field(
+        True, description="Whether merges of low rank are kept as ordinary PEFT adapters."
+    )
+
+
 class Interpolate(Model):
-    """Interpolation between two seeds of one arm (linear mode connectivity)."""
+    """Merging of two or three seeds of one arm (linear mode connectivity)."""
 
     weights: tuple[Probability, ...] = Field(
         tuple(round(0.1 * i, 1) for i in range(11)),
         description="Weights of the second seed.",
     )
-    spaces: tuple[Space, ...] = Field(
-        ("fusion", "ensemble"), description="fusion averages A and B, ensemble averages ΔW."
+    operators: tuple[OperatorName, ...] = Field(
+        ("fusion", "ensemble"),
+        description="Operators at all weights. fusion averages A and B, ensemble averages ΔW.",
+    )
+    halfway: tuple[OperatorName, ...] = Field(
+        (), description="Further operators, at equal weights only."
     )
 
 
 class Merge(Model):
     """Merging the suite's tasks into one adapter; each task keeps its head."""
 
-    spaces: tuple[Space, ...] = Field(
-        ("fusion", "ensemble"), description="fusion averages A and B, ensemble averages ΔW."
+    operators: tuple[OperatorName, ...] = Field(
+        (
+            *("fusion", "ensemble", "lora-align", "lora-lego", "task-arithmetic"),
+            *("ties", "dare", "dare-ties", "knots"),
+        ),
+        min_length=1,
+        description="Merging operators.",
     )
     weights: dict[str, float] | None = Field(
         None, description="Weight per task. Null: 1/number of tasks."
     )
 
 
+class Unstructured(Model):
+    """Unstructured pruning: the entries of A and B, or of ΔW, that are set to zero."""
+
+    methods: tuple[PruningMethod, ...] = Field(
+        (
+            *("magnitude-factors-global", "magnitude-factors-layer", "magnitude-delta-global"),
+            *("magnitude-delta-layer", "random-factors-global"),
+        ),
+        min_length=1,
+        description="What goes first, of what, and ranked over all layers or within each.",
+    )
+    sparsities: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
+        (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
+        min_length=2,
+        description="Shares of the entries that go, ascending.",
+    )
+    repeats: Positive = Field(3, description="Draws of random pruning.")
+
+
 class Prune(Model):
-    """Structured pruning without retraining."""
+    """Pruning without retraining."""
 
     keep: tuple[Keep, ...] = Field(
         ("all", "odd", "even", "low", "middle", "high", "query", "key", "value"),
         description="Which adapters stay: alternate layers, a third of the layers, one projection.",
     )
+    unstructured: Unstructured | None = Field(
+        default_factory=Unstructured, description="Null: only whole adapters are removed."
+    )
+
+
+class Subnetworks(Model):
+    """Scores with subsets of the adapters: Shapley values, dropout stability, Theorem 3.1."""
+
+    tasks: tuple[str, ...] | None = Field(None, min_length=1, description="Null: all.")
+    seeds: tuple[Seed, ...] | None = Field(None, min_length=1, description="Null: all.")
+    rows: Positive | None = Field(
+        None, description="Test rows used, of each evaluation set. Null: all."
+    )
+    players: Literal["block", "module"] = Field(
+        "block", description="What contributes: a block's adapters together, or each adapter."
+    )
+    groups: Positive | None = Field(
+        None, description="Neighbouring players are joined until so many are left. Null: never."
+    )
+    levels: Positive = Field(
+        10,
+        description="Probabilities of Shapley's integral. Up to 12 players all subsets are used.",
+    )
+    pairs: Annotated[int, Field(ge=2)] = Field(
+        25, description="Antithetic pairs of subsets per pair of probabilities."
+    )
+    samples: Annotated[int, Field(ge=2)] = Field(
+        50, description="Subsets at most of each size, for dropout stability."
+    )
+    keep_probabilities: tuple[Probability, ...] = Field(
+        tuple(round(0.1 * i, 1) for i in range(11)),
+        min_length=2,
+        description="Chances q that a layer's adapter is kept.",
+    )
+    early_stop: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="Share of the training after which CoTo is looked at as well (early-stopped).",
+    )
+
+
+class Geometry(Model):
+    """Cosines and distances of ΔW between the runs of a suite."""
+
+    tasks: tuple[str, ...] | None = Field(None, min_length=1, description="Null: all.")
 
 
 class Overhead(Model):
@@ -176,11 +284,18 @@ class Suite(Model):
     rows: Rows = Field(default_factory=Rows, description="Rows per part.")
     evaluation: Evaluation = Field(default_factory=Evaluation, description="How models are scored.")
     jobs: Jobs = Field(default_factory=Jobs, description="What a cluster reserves per job.")
+    merging: Merging = Field(default_factory=Merging, description="Merging operators.")
     interpolate: Interpolate | None = Field(
-        default_factory=Interpolate, description="Null: no interpolation."
+        default_factory=Interpolate, description="Null: seeds are not merged."
     )
     merge: Merge | None = Field(default_factory=Merge, description="Null: no multi-task merging.")
     prune: Prune | None = Field(default_factory=Prune, description="Null: no pruning.")
+    subnetworks: Subnetworks | None = Field(
+        default_factory=Subnetworks, description="Null: no Shapley values, no dropout stability."
+    )
+    geometry: Geometry | None = Field(
+        default_factory=Geometry, description="Null: weights are not compared."
+    )
     overhead: Overhead | None = Field(
         default_factory=Overhead, description="Null: training time is not measured."
     )

@@ -5,16 +5,25 @@ The rules stay declarations; what they would have to compute is here, as tested 
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from coto.cli import module_of
 from coto.config import paths
 from coto.config.families import FAMILIES
 from coto.config.fingerprint import fingerprint
 from coto.config.grid import Arm
-from coto.config.plan import FIGURES, TABLES, Plan
+from coto.config.outputs import (
+    FIGURES,
+    REBUTTAL_FIGURES,
+    REBUTTAL_STUDIES,
+    REBUTTAL_TABLES,
+    TABLES,
+)
+from coto.config.plan import Plan
+from coto.operators.registry import OPERATORS
 from coto.tasks.mirror import mirror_files
 from coto.tasks.registry import TASKS
 
@@ -61,7 +70,10 @@ class Wiring:
         return self.at(f"logs/{'/'.join(parts)}.log")
 
     def benchmark(self, *parts: str) -> str:
-        """A job's time and memory as Snakemake measures them."""
+        """A job's time as Snakemake measures it; its memory is in its record.
+
+        Of a job that :mod:`coto.job_server` runs Snakemake sees only the client that waits.
+        """
         return self.at(f"benchmarks/{'/'.join(parts)}.tsv")
 
     @staticmethod
@@ -97,12 +109,22 @@ class Wiring:
     def code(self, stage: str) -> Callable[[Wildcards], str]:
         """Fingerprint of a stage together with the suite's kind of workbench."""
 
+        return lambda wildcards: self._code(stage, wildcards.suite)
+
+    def merging_code(self, stage: str) -> Callable[[Wildcards], str]:
+        """Fingerprint of a merging stage with the operators that it uses in a suite."""
+
         def of(wildcards: Wildcards) -> str:
-            name = self.plan.suites[wildcards.suite].backbone
-            family = FAMILIES[self.plan.config.backbones[name].family]
-            return fingerprint(f"coto.stages.{stage}", family.bench[0])
+            names = self.plan.operators(wildcards.suite, stage)
+            modules = sorted({OPERATORS[name].module for name in names})
+            return self._code(stage, wildcards.suite, *modules)
 
         return of
+
+    def _code(self, stage: str, suite: str, *modules: str) -> str:
+        name = self.plan.suites[suite].backbone
+        family = FAMILIES[self.plan.config.backbones[name].family]
+        return fingerprint(module_of(stage), family.bench[0], *modules)
 
     def memory(self, wildcards: Wildcards) -> int:
         """Memory in MB that a cluster reserves for a job of a suite."""
@@ -127,15 +149,34 @@ class Wiring:
 
     def trained(self, wildcards: Wildcards) -> list[str]:
         """An arm's adapters of all tasks, and the records that choose among them."""
+        return self._adapters(wildcards, self.plan.suites[wildcards.suite].tasks)
+
+    def trained_players(self, wildcards: Wildcards) -> list[str]:
+        """The same of the tasks whose sub-networks are scored."""
+        return self._adapters(wildcards, self.plan.subnetwork_tasks(wildcards.suite))
+
+    def trained_variants(self, wildcards: Wildcards) -> list[str]:
+        """Adapters of one kind of all strategies, rates and seeds, of the tasks compared."""
         suite = self.plan.suites[wildcards.suite]
+        return [
+            self.at(paths.adapter_weights(run))
+            for task in self.plan.geometry_tasks(wildcards.suite)
+            for strategy in suite.strategies
+            for seed in suite.seeds
+            for run in self.plan.runs(Arm(wildcards.suite, task, wildcards.adapter, strategy), seed)
+        ]
+
+    def _adapters(self, wildcards: Wildcards, tasks: Iterable[str]) -> list[str]:
         given = dict(wildcards.items())
         if "seeds" in given:
             seeds = given["seeds"].split("-")
+        elif "seed" in given:
+            seeds = [given["seed"]]
         else:
-            seeds = [given["seed"]] if "seed" in given else list(suite.seeds)
+            seeds = list(self.plan.suites[wildcards.suite].seeds)
         return [
             self.at(path)
-            for task in suite.tasks
+            for task in tasks
             for path in self.plan.adapters_of(
                 Arm(wildcards.suite, task, wildcards.adapter, wildcards.strategy), *seeds
             )
@@ -143,10 +184,14 @@ class Wiring:
 
     def test_rows(self, wildcards: Wildcards) -> list[str]:
         """The reported rows of every task of a suite."""
-        return [
-            self.at(paths.data(wildcards.suite, task, "test"))
-            for task in self.plan.suites[wildcards.suite].tasks
-        ]
+        return self._test_rows(wildcards, self.plan.suites[wildcards.suite].tasks)
+
+    def players_rows(self, wildcards: Wildcards) -> list[str]:
+        """The reported rows of the tasks whose sub-networks are scored."""
+        return self._test_rows(wildcards, self.plan.subnetwork_tasks(wildcards.suite))
+
+    def _test_rows(self, wildcards: Wildcards, tasks: Iterable[str]) -> list[str]:
+        return [self.at(paths.data(wildcards.suite, task, "test")) for task in tasks]
 
     def training_rows(self, wildcards: Wildcards) -> list[str]:
         """The training rows of every task of a suite."""
@@ -169,6 +214,13 @@ class Wiring:
         """All records of the suites that a study is made of."""
         return self.records(*self.plan.study(wildcards.study))
 
+    def answers(self) -> list[str]:
+        """Every item's answer, of all training runs."""
+        return [
+            self.at(paths.answers(record.rpartition("/")[0]))
+            for record in self.plan.records()["train"]
+        ]
+
     # --- outputs of the report -----------------------------------------------------------------
 
     def tables(self, suffix: str) -> list[str]:
@@ -178,3 +230,19 @@ class Wiring:
     def figures(self, suffix: str) -> list[str]:
         """Figure files of one format."""
         return [self.at(f"figures/{name}.{suffix}") for name in FIGURES]
+
+    def targets(self) -> dict[str, list[str]]:
+        """Files of every single table and figure, by the name that a person asks for it by."""
+        tables = {f"table_{name}": name for name in TABLES} | REBUTTAL_TABLES
+        figures = {f"figure_{name}": name for name in FIGURES} | REBUTTAL_FIGURES
+        studied = {
+            k: name for k, name in REBUTTAL_STUDIES.items() if name in self.plan.config.studies
+        }
+        return {
+            **{target: [self.at(f"tables/{name}.md")] for target, name in tables.items()},
+            **{target: [self.at(f"figures/{name}.png")] for target, name in figures.items()},
+            **{
+                target: [self.at(f"studies/{name}.{'md' if 'table' in target else 'png'}")]
+                for target, name in studied.items()
+            },
+        }

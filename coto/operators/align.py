@@ -31,7 +31,7 @@ from coto.errors import CotoError
 from coto.operators.adapter import Factors, LowRankAdapter
 from coto.operators.merge import check_mergeable, fusion, same_scaling
 from coto.operators.merged import Merged, from_adapter
-from coto.operators.registry import Start
+from coto.operators.operator import Start
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from coto.operators.adapter import Deltas, Factors, LowRankAdapter, deltas
 from coto.operators.merge import check_mergeable
 from coto.operators.merged import Merged
-from coto.operators.registry import Inner, Reduce
+from coto.operators.operator import Inner, Reduce
 from coto.operators.sparse import dare, inner_merge
 from coto.operators.svd import equal_ranks, finished
 

@@ -24,7 +24,7 @@ from coto.errors import CotoError
 from coto.operators.adapter import Factors, LowRankAdapter
 from coto.operators.merge import check_mergeable, mean_magnitude, same_scaling
 from coto.operators.merged import Merged, from_adapter
-from coto.operators.registry import Norm, Units
+from coto.operators.operator import Norm, Units
 
 Array = np.ndarray[Any, Any]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from coto.errors import CotoError
 from coto.operators.adapter import Deltas, Factors, LowRankAdapter
-from coto.operators.registry import Criterion, Scope
+from coto.operators.operator import Criterion, Scope
 
 
 def prune_factors(

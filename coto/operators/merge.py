@@ -68,24 +68,6 @@ def ensemble(
     }
 
 
-def merge(
-    space: str,
-    adapters: Sequence[LowRankAdapter],
-    weights: Sequence[float],
-    base: Mapping[str, Tensor],
-) -> Deltas:
-    """ΔW of the merged adapter, by the name of the space that is averaged in.
-
-    Raises:
-        CotoError: if the space is unknown, or as :func:`fusion` and :func:`ensemble`.
-    """
-    if space == "fusion":
-        return deltas(fusion(adapters, weights), base)
-    if space == "ensemble":
-        return ensemble(adapters, weights, base)
-    raise CotoError(f"space = {space!r}: expected fusion or ensemble")
-
-
 def average_heads(
     adapters: Sequence[LowRankAdapter], weights: Sequence[float]
 ) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 from coto.errors import CotoError
 from coto.operators.adapter import LowRankAdapter
+from coto.operators.place import place_of
 
 # Positions of the layers that stay, counted from 0 within one encoder, by the number of layers.
 _LAYERS: dict[str, Callable[[int], range]] = {
@@ -19,21 +20,6 @@ _ENCODERS = {
     "text": re.compile(r"(^|\.)text"),
     "vision": re.compile(r"(^|\.)(vision|visual)"),
 }
-
-
-def place_of(module: str) -> tuple[str, int]:
-    """The stack of blocks that a module is in, such as ``vision_model.encoder.layers``, and where.
-
-    The block is the name's first number. A model of two encoders has two stacks, and counts the
-    blocks of each from 0.
-
-    Raises:
-        CotoError: if the name has no number.
-    """
-    found = re.search(r"\.(\d+)\.", module)
-    if found is None:
-        raise CotoError(f"module {module!r}: expected a layer number in its name")
-    return module[: found.start()], int(found[1])
 
 
 def kept(modules: Iterable[str], keep: str, projections: dict[str, str]) -> frozenset[str]:

@@ -18,7 +18,7 @@ from coto.operators.adapter import Deltas, LowRankAdapter, deltas
 from coto.operators.magnitude import kept_entries, uniform
 from coto.operators.merge import check_mergeable, weighted_sum
 from coto.operators.merged import Merged
-from coto.operators.registry import Inner, Reduce, Scope
+from coto.operators.operator import Inner, Reduce, Scope
 from coto.operators.svd import concatenation, finished
 
 

@@ -1,22 +1,45 @@
 """What the paper claims and how each claim is tested at this scale.
 
 A claim is an entry of ``CLAIMS``: what is said, which quantity tests it, in which direction, and
-where the paper reports it. :mod:`coto.report.untested` has what the paper claims and no stage here
+where the paper reports it. Single tasks, variants of LoRA and training time are here; the modules
+``claims_*`` have the rest. :mod:`coto.report.untested` has what the paper claims and no stage here
 measures. The statements are the abstract's, in short.
 """
 
+from dataclasses import replace
+
+import pandas as pd
+
 from coto.report import quantities, reported
-from coto.report.claim import Claim, in_space, single_scores
+from coto.report.claim import POOLED, Claim, Frames, single_scores
+from coto.report.claims_layers import LAYERS
+from coto.report.claims_merging import MERGING
+from coto.report.claims_pruning import PRUNING
 from coto.report.claims_wider import WIDER
+from coto.report.items import COLUMNS, over_items
 from coto.report.reported import Reported
 
-_SHARED_PATH = (
-    "Pairs of seeds that share a seed are not independent; p treats them as if they were."
-)
-_SHARED_MERGE = (
-    "The tasks of one merged model are not independent. The interval, which resamples seeds as a "
-    "whole, allows for it; p treats them as if they were."
-)
+PLAIN = "lora"
+_MEASURED = "kind == 'measured'"
+
+
+def _variants(frames: Frames) -> pd.DataFrame:
+    rows = single_scores(frames)
+    return rows[rows["adapter"] != PLAIN]
+
+
+def _items(frames: Frames) -> pd.DataFrame:
+    return frames.get("items", pd.DataFrame(columns=COLUMNS))
+
+
+def _time_of(adapter: str) -> Reported:
+    return Reported(
+        "percent of wall-clock time saved, LLaMA-2-7B math, one A6000",
+        "training_time_math_1xA6000",
+        "speedup",
+        "percent",
+        f"{reported.PAPER_NAMES[adapter]}-CoTo",
+    )
 
 
 CLAIMS: dict[str, Claim] = {
@@ -24,95 +47,61 @@ CLAIMS: dict[str, Claim] = {
         statement="CoTo consistently boosts single-task performance, with LoRA and its variants.",
         test="Headline score on the test part, CoTo minus vanilla.",
         table="single_task",
+        rows=_MEASURED,
+        family="generalisation",
         quantity=single_scores,
         reported={adapter: reported.single_task(adapter) for adapter in reported.PAPER_NAMES},
         # The paper's own gains on vision are 0.4 to 0.5 points.
         margin=0.5,
         needs="test scores of both arms",
     ),
-    "lmc-midpoint": Claim(
-        statement="CoTo promotes linear mode connectivity: two seeds can be averaged.",
-        test="Score half-way between two seeds (factors A and B averaged), CoTo minus vanilla.",
-        table="interpolation",
-        quantity=lambda f: in_space(quantities.midpoints(f["interpolate"]), "fusion"),
-        reported={"lora": (reported.HALF_WAY, *reported.vision("merging 1:1 acc(%)"))},
-        needs="two seeds",
-        caution=_SHARED_PATH,
-    ),
-    "lmc-barrier": Claim(
-        statement="CoTo promotes linear mode connectivity: the path between two seeds sags less.",
-        test="Largest drop of the path below the line between its ends (factors averaged), "
-        "CoTo minus vanilla; smaller is better.",
-        table="interpolation",
-        quantity=lambda f: in_space(quantities.barriers(f["interpolate"]), "fusion"),
-        direction=-1,
-        needs="two seeds",
-        caution=_SHARED_PATH,
-    ),
-    "lmc-midpoint-ensemble": Claim(
-        statement="CoTo promotes linear mode connectivity: two seeds can be averaged.",
-        test="As lmc-midpoint, with ΔW averaged instead of the factors.",
-        table="interpolation",
-        quantity=lambda f: in_space(quantities.midpoints(f["interpolate"]), "ensemble"),
-        needs="two seeds, and ensemble among the spaces of interpolation",
+    "single-task-items": Claim(
+        statement="CoTo consistently boosts single-task performance, with LoRA and its variants.",
+        test="Share of test items answered right, CoTo minus vanilla, paired by item: would these "
+        "trained runs differ on other items of these tasks?",
+        table="single_task",
+        rows=_MEASURED,
+        family="generalisation",
+        quantity=_items,
+        estimate=over_items,
+        pairs="items",
+        margin=0.5,
         role="sensitivity",
-        caution=_SHARED_PATH,
+        caution="The pairs are items, each the mean over seeds and adapter kinds. Another training "
+        "run is a question that only the test over seeds asks.",
+        apart=False,
+        optional="the answers of the runs were not given",
     ),
-    "merging-fusion": Claim(
-        statement="CoTo enhances multi-task merging accuracy.",
-        test="Score of the merge of all tasks (factors A and B averaged), CoTo minus vanilla.",
-        table="multitask_merging",
-        quantity=lambda f: in_space(quantities.merged_scores(f["merge"]), "fusion"),
-        reported={"lora": reported.multi_task("Linear Fusion", "Fusion")},
-        needs="a suite of two or more tasks",
-        caution=_SHARED_MERGE,
-    ),
-    "merging-ensemble": Claim(
-        statement="CoTo enhances multi-task merging accuracy.",
-        test="Score of the merge of all tasks (ΔW averaged), CoTo minus vanilla.",
-        table="multitask_merging",
-        quantity=lambda f: in_space(quantities.merged_scores(f["merge"]), "ensemble"),
-        reported={"lora": reported.multi_task("Ensemble", "Ensemble")},
-        needs="a suite of two or more tasks",
-        caution=_SHARED_MERGE,
-    ),
-    "pruning": Claim(
-        statement="CoTo improves pruning robustness.",
-        test="Mean score over the structured prunings (both parities of every other layer count "
-        "as one), CoTo minus vanilla.",
-        table="pruning",
-        quantity=lambda f: quantities.pruned_mean(f["prune"]),
-        reported={"lora": (*reported.vision("pruning everyother acc(%)"), reported.EVERY_OTHER)},
-        needs="pruned scores of both arms",
-    ),
-    "pruning-everyother": Claim(
-        statement="CoTo improves pruning robustness.",
-        test="Score with every other layer's adapters removed, mean of both parities, "
-        "CoTo minus vanilla.",
-        table="pruning",
-        quantity=lambda f: quantities.every_other(f["prune"]),
-        reported={"lora": (*reported.vision("pruning everyother acc(%)"), reported.EVERY_OTHER)},
-        needs="pruned scores of both arms",
-        role="sensitivity",
+    "variants": Claim(
+        statement="CoTo is compatible with variants of LoRA and improves them.",
+        test="Headline score on the test part, CoTo minus vanilla, of all adapter kinds but plain "
+        "LoRA together.",
+        table="single_task",
+        rows=f"{_MEASURED} and adapter != '{PLAIN}'",
+        family="variants",
+        quantity=_variants,
+        reported={
+            POOLED: tuple(
+                replace(value, label=f"{reported.PAPER_NAMES[adapter]}, {value.label}")
+                for adapter in reported.PAPER_NAMES
+                if adapter != PLAIN
+                for value in reported.single_task(adapter)
+            )
+        },
+        margin=0.5,
+        apart=False,
+        caution="A part of the runs of the claim single-task.",
+        optional="this run has no adapter kind but plain LoRA",
     ),
     "training-time": Claim(
         statement="CoTo reduces training overhead.",
         test="Share of the vanilla arm's time per step that CoTo saves, over repeated, "
         "interleaved measurements.",
         table="training_time",
+        rows="strategy in ('vanilla', 'coto')",
+        family="efficiency",
         quantity=lambda f: quantities.time_saved(f["overhead"]),
-        reported={
-            adapter: (
-                Reported(
-                    "percent of wall-clock time saved, LLaMA-2-7B math, one A6000",
-                    "training_time_math_1xA6000",
-                    "speedup",
-                    "percent",
-                    f"{reported.PAPER_NAMES[adapter]}-CoTo",
-                ),
-            )
-            for adapter in ("lora", "dora", "hira")
-        },
+        reported={adapter: (_time_of(adapter),) for adapter in ("lora", "dora", "hira")},
         fixed_margin=2.0,
         unit="% of time",
         needs="timed steps of both arms",
@@ -120,4 +109,4 @@ CLAIMS: dict[str, Claim] = {
         caution="The repeats were made in one process on one machine.",
     ),
 }
-CLAIMS |= WIDER
+CLAIMS |= MERGING | PRUNING | LAYERS | WIDER

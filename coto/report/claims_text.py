@@ -22,9 +22,24 @@ Effects are CoTo minus vanilla training of the same adapter, in percentage point
 tasks and seeds, with a {level:.0f} % bootstrap interval that resamples tasks and seeds, and the p
 value of a sign-flip permutation test over the pairs. *Supported*: the interval lies wholly on the
 claimed side of 0 and p < 0.05. *Not supported*: it lies wholly on the other side, or excludes an
-effect as large as the margin. Else, and always with one seed, *inconclusive*. There is no
-correction for the number of claims. The paper's numbers come from other models and data; verdicts
-never compare with them.
+effect as large as the margin. Else, and always with one seed, *inconclusive*. The paper's numbers
+come from other models and data; verdicts never compare with them.
+
+The main tests of a family of claims, those of all suites together, share the chance of a false
+alarm: their verdicts use *p (Holm)*, corrected by Holm's procedure. Sensitivities, and single
+adapter kinds among several, are exploratory: their p is uncorrected, and so are their verdicts.
+Intervals are never corrected.
+
+The test over tasks and seeds asks what other seeds and tasks would give. The claim
+single-task-items asks the other question, what these trained runs would give on other items of the
+same tasks; its interval resamples the items of each task.
+
+*d* is the mean difference over its standard deviation, with Hedges' correction; of few pairs, its
+bootstrap interval is wide and skewed, and open where resamples have no spread. *Seeds to decide* is
+a forecast for what is inconclusive: how many seeds, of the same tasks, would let the interval
+exclude 0 or the margin if today's estimate were true. It takes the spread between tasks, between
+seeds and of the rest from today's pairs, the normal approximation for the bootstrap, p at the first
+step of Holm's procedure, and pairs of seeds that share a seed as independent.
 """
 
 
@@ -32,6 +47,7 @@ def write_claims(results: list[Result], out_dir: Path, settings: Settings) -> li
     """Write ``claims.md``, ``claims.json`` and ``claims.csv``."""
     rows = [_plain(result) for result in results]
     table = pd.DataFrame(rows).assign(paper=["; ".join(r["paper"]) for r in rows])
+    table = table.astype({"seeds_needed": "Int64"})  # whole numbers, though most have none
     content = {
         "claims.md": _markdown(results, settings),
         "claims.json": json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
@@ -85,11 +101,13 @@ def _summary(results: Iterable[Result]) -> str:
             {
                 "claim": f"{r.claim} (sensitivity)" if r.role == "sensitivity" else r.claim,
                 "adapter": r.adapter,
-                "effect": _effect(r),
+                "effect": _spread(r.effect, r.low, r.high, 1),
                 "p": "" if r.p is None else f"{r.p:.4f}",
-                "pairs": f"{r.n_pairs}" if r.n_pairs else "",
+                "p (Holm)": "" if r.p_holm is None else f"{r.p_holm:.4f}",
+                "pairs": f"{r.n_pairs} {r.pairs}".removesuffix(" pairs") if r.n_pairs else "",
                 "verdict": f"**{r.verdict}**",
                 "why": r.reason,
+                "seeds to decide": _seeds(r),
             }
         )
     return markdown_table(pd.DataFrame(lines)) + "\n"
@@ -97,33 +115,60 @@ def _summary(results: Iterable[Result]) -> str:
 
 def _details(name: str, results: list[Result], suites: bool) -> str:
     first = results[0]
-    text = f"### {name}\n\n- Paper: {first.statement}\n- Test here: {first.test} "
-    text += f"Table `{first.table}`.\n"
+    text = f"### {name}\n\n- Paper: {first.statement}\n- Test here: {first.test}\n"
+    rows = f"rows `{first.rows}`" if first.rows else "all rows"
+    text += f"- Rests on: table `{first.table}`, {rows}. Family: {first.family}.\n"
     # What holds for a suite stands at its verdicts.
     if caution := first.caution.replace(SHARED_RUNS, "").strip():
         text += f"- Caution: {caution}\n"
     for r in results:
         adapter = "all adapters" if r.adapter == POOLED else r.adapter
         where = f"{r.suite}, {adapter}" if suites else adapter
-        if r.effect is None:
-            text += f"- {where}: {r.verdict}, {r.reason}.\n"
-        else:
-            repeats = "repeats" if r.unit == "% of time" else "seeds"
-            what = "task" if r.adapter != POOLED else "(task, adapter)"
-            tasks = f"{r.n_tasks} {what}{'s' if r.n_tasks > 1 else ''}"
-            text += (
-                f"- {where}: {_effect(r)} {r.unit}, p = {r.p:.4f}, {r.n_pairs} pairs "
-                f"({tasks}, {r.n_seeds} {repeats}), margin {r.margin:g}: **{r.verdict}**, "
-                f"{r.reason}.\n"
-            )
+        text += f"- {where}: {_outcome(r)}\n"
         text += "".join(f"  - Paper, {line}\n" for line in r.paper)
-        if not r.paper and r.adapter != POOLED:
+        if not r.paper and r.role == "main" and r.adapter != POOLED:
             text += "  - Paper: no number found for this adapter.\n"
     return text
 
 
-def _effect(r: Result) -> str:
-    if r.effect is None or r.low is None or r.high is None:
+def _outcome(r: Result) -> str:
+    """Everything that one test found, in one sentence."""
+    if r.effect is None or r.margin is None:
+        return f"{r.verdict}, {r.reason}."
+    repeats = "repeats" if r.unit == "% of time" else "seeds"
+    by_run = r.adapter == POOLED and r.pairs == "pairs"
+    what = "(task, adapter)" if by_run else "task"
+    tasks = f"{r.n_tasks} {what}{'s' if r.n_tasks > 1 else ''}"
+    found = [
+        f"{_spread(r.effect, r.low, r.high, 1)} {r.unit}",
+        *([f"d = {size}"] if (size := _spread(r.size, r.size_low, r.size_high, 2)) else []),
+        f"p = {r.p:.4f} ({_correction(r)})",
+        f"{r.n_pairs} {r.pairs} ({tasks}, {r.n_seeds} {repeats})",
+        f"margin {r.margin:g}",
+    ]
+    needed = f" To decide: {_seeds(r)} {repeats}." if r.seeds_needed else ""
+    if r.seeds_reason:
+        needed = f" To decide: {r.seeds_reason}."
+    return f"{', '.join(found)}: **{r.verdict}**, {r.reason}.{needed}"
+
+
+def _correction(r: Result) -> str:
+    if r.p_holm is None:
+        return "exploratory, uncorrected"
+    if r.tests == 1:
+        return "the only test of its family"
+    return f"{r.p_holm:.4f} after Holm's correction for {r.tests} in this family"
+
+
+def _seeds(r: Result) -> str:
+    return str(r.seeds_needed) if r.seeds_needed else r.seeds_reason
+
+
+def _spread(mean: float | None, low: float | None, high: float | None, decimals: int) -> str:
+    """A number with its interval; a bound that is not finite is left open."""
+    if mean is None or low is None or high is None or not math.isfinite(mean):
         return ""
-    interval = f" [{r.low:+z.1f}, {r.high:+z.1f}]" if math.isfinite(r.low) else ""
-    return f"{r.effect:+z.1f}{interval}"
+    if math.isnan(low) and math.isnan(high):
+        return f"{mean:+z.{decimals}f}"
+    bounds = [f"{x:+z.{decimals}f}" if math.isfinite(x) else "…" for x in (low, high)]
+    return f"{mean:+z.{decimals}f} [{', '.join(bounds)}]"

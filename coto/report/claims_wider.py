@@ -1,7 +1,7 @@
 """Claims about where CoTo's gains hold and what it beats: for suites of some kind only."""
 
 from coto.report import quantities, reported
-from coto.report.claim import POOLED, Claim, in_space, single_scores
+from coto.report.claim import POOLED, Claim, by_operator, single_scores
 
 _SAME_RUNS = (
     "These are the runs of the claim single-task in such suites: no second piece of evidence."
@@ -17,6 +17,8 @@ WIDER: dict[str, Claim] = {
             statement=statement,
             test="Headline score on the test part of each evaluation set, CoTo minus vanilla.",
             table="single_task",
+            rows="kind == 'measured'",
+            family="generalisation",
             quantity=single_scores,
             reported={POOLED: tuple(r for r in reported.single_task("lora") if r.kind == kind)},
             margin=0.5,
@@ -48,43 +50,45 @@ WIDER: dict[str, Claim] = {
             statement="CoTo beats dropout, progressive dropout and stochastic depth.",
             test=f"{test}, CoTo minus the strongest other strategy but vanilla.",
             table=table,
+            rows=rows,
+            family="rivals",
             quantity=quantity,
             reported={"lora": reported.rivals(metric)},
             margin=margin,
-            role=role,
+            role="main" if name == "strategies" else "sensitivity",
             caution=_STRONGEST,
             optional="no suite of this run has another strategy; a study of strategies has its "
             "verdicts below its own table (results/studies)",
         )
-        for name, test, table, quantity, metric, margin, role in (
+        for name, test, table, rows, quantity, metric, margin in (
             (
                 "strategies",
                 "Score half-way between two seeds (factors A and B averaged)",
                 "interpolation",
+                "operator == 'fusion' and quantity == 'score' and weight == 0.5",
                 lambda f: quantities.against_strongest(
-                    in_space(quantities.midpoints(f["interpolate"]), "fusion")
+                    by_operator(quantities.midpoints(f["interpolate"]), "fusion")
                 ),
                 "merging 1:1 acc(%)",
                 1.0,
-                "main",
             ),
             (
                 "strategies-pruning",
                 "Score with every other layer's adapters removed",
                 "pruning",
+                "keep in ('odd', 'even')",
                 lambda f: quantities.against_strongest(quantities.every_other(f["prune"])),
                 "pruning everyother acc(%)",
                 1.0,
-                "sensitivity",
             ),
             (
                 "strategies-single",
                 "Headline score on the test part",
                 "single_task",
+                "kind == 'measured'",
                 lambda f: quantities.against_strongest(single_scores(f)),
                 "generalization acc(%)",
                 0.5,
-                "sensitivity",
             ),
         )
     },

@@ -1,4 +1,4 @@
-"""Arms side by side: means with intervals, paired differences, and their display."""
+"""Arms side by side: means with intervals and paired differences."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,8 +11,6 @@ from coto.report.settings import Settings
 from coto.report.statistics import PairedEffect, mean_interval, paired_effect
 
 AVERAGE = "Average"
-FLAG = " †"
-UNTRAINED = "no training"
 
 
 def paired(rows: pd.DataFrame, split_by: Sequence[str] = ()) -> pd.DataFrame:
@@ -41,21 +39,28 @@ def effect(pairs: pd.DataFrame, strategy: str, settings: Settings) -> PairedEffe
 
 
 def compare(
-    rows: pd.DataFrame, settings: Settings, split_by: Sequence[str] = (), *, average: bool = True
+    rows: pd.DataFrame,
+    settings: Settings,
+    split_by: Sequence[str] = (),
+    *,
+    average: bool = True,
+    differences: bool = True,
 ) -> pd.DataFrame:
     """Summarise rows to one line per (suite, adapter, *split_by, task, strategy).
 
     Args:
         rows: ``suite, task, adapter, strategy, seed, value``, the columns of ``split_by`` and,
-            where there are, ``metric``, ``n`` and ``flag``.
+            where there are, ``metric``, ``n``, ``flag``, ``repeat_sd`` and ``repeats``.
         settings: interval level and resampling.
         split_by: columns that separate one comparison from the next.
         average: add a line ``Average`` over tasks where there are several. It uses the seeds that
             all tasks have; its difference is the paired effect over tasks and seeds, while that of
             one task is Student's t interval over its seeds.
+        differences: compare strategies with the baseline.
     """
     lines: list[dict[str, Any]] = []
-    for key, group in _groups(paired(rows, split_by), ["suite", "adapter", *split_by]):
+    pairs = paired(rows, split_by) if differences else rows.assign(difference=math.nan)
+    for key, group in _groups(pairs, ["suite", "adapter", *split_by]):
         tasks = sorted(group["task"].unique())
         for task in tasks:
             lines += _lines(group[group["task"] == task], {**key, "task": task}, settings)
@@ -64,11 +69,12 @@ def compare(
     columns = ["suite", "adapter", *split_by, "task", "metric", "strategy", "kind"]
     columns += ["mean", "low", "high", "n_values", "n_seeds", "n_test", "flagged"]
     columns += ["difference", "difference_low", "difference_high", "n_pairs", "p", "source"]
+    if "repeat_sd" in rows and rows["repeat_sd"].notna().any():
+        columns += ["repeat_sd", "repeats"]
     tidy = pd.DataFrame(lines, columns=columns)
     # Counts stay whole numbers in the CSV where some lines have none.
-    return tidy.astype(
-        dict.fromkeys(("n_values", "n_seeds", "n_test", "flagged", "n_pairs"), "Int64")
-    )
+    counts = ("n_values", "n_seeds", "n_test", "flagged", "n_pairs", "repeats")
+    return tidy.astype({name: "Int64" for name in counts if name in tidy})
 
 
 def _groups(rows: pd.DataFrame, by: list[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
@@ -120,7 +126,7 @@ def _describe(arm: pd.DataFrame, settings: Settings) -> dict[str, Any]:
     per_task = arm.drop_duplicates("task")
     return {
         "kind": "measured",
-        "metric": metrics[0] if len(metrics) == 1 else "mean of " + ", ".join(metrics),
+        "metric": "mean of " * (len(metrics) > 1) + ", ".join(metrics),
         "mean": interval.mean,
         "low": interval.low,
         "high": interval.high,
@@ -129,6 +135,8 @@ def _describe(arm: pd.DataFrame, settings: Settings) -> dict[str, Any]:
         "n_test": int(per_task["n"].sum()) if "n" in arm else math.nan,
         "flagged": int((arm["flag"].fillna("") != "").sum()) if "flag" in arm else 0,
         "source": "this run",
+        "repeat_sd": arm["repeat_sd"].mean() if "repeat_sd" in arm else math.nan,
+        "repeats": arm["repeats"].max() if "repeats" in arm else math.nan,
     }
 
 
@@ -136,63 +144,7 @@ def _gap(mean: float, low: float, high: float, n: int) -> dict[str, Any]:
     return {"difference": mean, "difference_low": low, "difference_high": high, "n_pairs": n}
 
 
-def cell(
-    mean: float,
-    decimals: int,
-    bounds: tuple[float, float] = (math.nan, math.nan),
-    *,
-    signed: bool = False,
-) -> str:
-    """A fraction as percent with its interval: ``82.1 [80.0, 84.2]``; a bare mean without one."""
-    if not math.isfinite(mean):
-        return ""
-    form = f"{'+' if signed else ''}z.{decimals}f"
-    text = format(100 * mean, form)
-    if math.isfinite(bounds[0]):
-        text += f" [{format(100 * bounds[0], form)}, {format(100 * bounds[1], form)}]"
-    return text
-
-
-def side_by_side(tidy: pd.DataFrame, index: dict[str, str], decimals: int) -> pd.DataFrame:
-    """Text of a comparison: one line per place, one column per strategy, then the differences.
-
-    Lines of kind ``baseline`` are no strategies: their numbers stand in a column of their own.
-
-    Args:
-        tidy: lines of ``compare``.
-        index: columns that identify a line, with their headings. ``suite`` is shown only where
-            there are several.
-        decimals: of percentages.
-    """
-    if tidy["suite"].nunique() > 1:
-        index = {"suite": "suite", **index}
-    untrained = tidy["kind"] == "baseline"
-    strategies = ranked("strategy", list(tidy.loc[~untrained, "strategy"]))
-    lines = []
-    for _, place in tidy.groupby(["suite", *(c for c in index if c != "suite")], sort=False):
-        first = place.iloc[0]
-        line: dict[str, str] = {heading: str(first[column]) for column, heading in index.items()}
-        measured = first["kind"] == "measured"
-        line["seeds"] = str(int(place["n_seeds"].min())) if measured else ""
-        for _, arm in place.iterrows():
-            text = cell(arm["mean"], decimals, (arm["low"], arm["high"]))
-            column = UNTRAINED if arm["kind"] == "baseline" else arm["strategy"]
-            line[column] = text + (FLAG if arm["flagged"] else "")
-            if column not in (BASELINE, UNTRAINED):
-                line[f"{arm['strategy']} − {BASELINE}"] = cell(
-                    arm["difference"],
-                    decimals,
-                    (arm["difference_low"], arm["difference_high"]),
-                    signed=True,
-                )
-        line["source"] = first["source"]
-        lines.append(line)
-    columns = [*index.values(), "seeds", *([UNTRAINED] if untrained.any() else []), *strategies]
-    columns += [f"{name} − {BASELINE}" for name in strategies if name != BASELINE]
-    return pd.DataFrame(lines, columns=[*columns, "source"]).fillna("")
-
-
-def overall(tidy: pd.DataFrame) -> pd.DataFrame:
+def overall(tidy: pd.DataFrame, split_by: Sequence[str] = ()) -> pd.DataFrame:
     """Lines over all tasks: the averages, and of what has one task only, that task."""
-    several = tidy.groupby(["suite", "adapter"])["task"].transform("nunique") > 1
+    several = tidy.groupby(["suite", "adapter", *split_by])["task"].transform("nunique") > 1
     return tidy[~several | (tidy["task"] == AVERAGE)]

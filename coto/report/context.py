@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from coto.report.comparison import AVERAGE
-from coto.report.paper import PaperValue, paper_value
+from coto.report.paper import PaperValue, paper_value, paper_values
 from coto.report.quantities import BASELINE
 from coto.report.settings import Settings
 
@@ -101,15 +101,31 @@ SINGLE_TASK: dict[str, tuple[Block, ...]] = {
         ),
     ),
 }
-# By the kind of a suite's tasks, then by the space that is merged in.
-MULTI_TASK: dict[str, dict[str, Block]] = {
+
+
+def _merged(method: str, lr: str) -> Block:
+    """A pair of rows of Table r1, of one of its two learning rates."""
+    label, experiment = f"{_GLUE[0]}, lr {lr}", f"glue_merge_deberta_v3_lr{lr}"
+    return Block(label, experiment, AVERAGE, _ON_GLUE, {"lora": (method, f"{method} +CoTo")})
+
+
+# By the kind of a suite's tasks, then by the operator.
+MULTI_TASK: dict[str, dict[str, tuple[Block, ...]]] = {
     "text": {
-        "fusion": Block(*_GLUE, _ON_GLUE, {"lora": ("Linear Fusion", "Linear Fusion +CoTo")}),
-        "ensemble": Block(*_GLUE, _ON_GLUE, {"lora": ("Ensemble", "Ensemble +CoTo")}),
+        operator: (_merged(method, "5e-4"), _merged(method, "1e-3"))
+        for operator, method in (
+            ("fusion", "Linear Fusion"),
+            ("ensemble", "Ensemble"),
+            ("lora-lego", "LoRA-LEGO"),
+        )
     },
     "language": {
-        "fusion": Block(*_NINE, _PERCENT, {"lora": ("Fusion", "Fusion +CoTo")}),
-        "ensemble": Block(*_NINE, _PERCENT, {"lora": ("Ensemble", "Ensemble +CoTo")}),
+        operator: (Block(*_NINE, _PERCENT, {"lora": (method, f"{method} +CoTo")}),)
+        for operator, method in (
+            ("fusion", "Fusion"),
+            ("ensemble", "Ensemble"),
+            ("lora-lego", "LoRA-LEGO"),
+        )
     },
 }
 
@@ -124,12 +140,13 @@ def with_single_task(tidy: pd.DataFrame, settings: Settings) -> pd.DataFrame:
 
 
 def with_multi_task(tidy: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """Append the paper's averages of merged tasks, one pair of lines per space."""
+    """Append the paper's averages of merged tasks, pairs of lines by operator."""
     lines: list[dict[str, Any]] = []
     for suite in dict.fromkeys(tidy["suite"]):
-        for space, block in MULTI_TASK.get(settings.kind(suite) or "text", {}).items():
-            here = tidy[(tidy["suite"] == suite) & (tidy["space"] == space)]
-            lines += [line | {"space": space} for line in _lines(here, suite, block)]
+        for operator, blocks in MULTI_TASK.get(settings.kind(suite) or "text", {}).items():
+            here = tidy[(tidy["suite"] == suite) & (tidy["operator"] == operator)]
+            for block in blocks:
+                lines += [line | {"operator": operator} for line in _lines(here, suite, block)]
     return _append(tidy, lines)
 
 
@@ -143,15 +160,22 @@ def _lines(tidy: pd.DataFrame, suite: str, block: Block) -> Iterable[dict[str, A
         base = paper_value(block.experiment, block.task, method, block.metric)
         place = {"suite": suite, "adapter": adapter, "task": block.label, "metric": "accuracy"}
         line = {**place, "kind": "paper", "flagged": 0, "source": base.provenance}
-        yield line | {"strategy": BASELINE, "mean": base.value / 100}
+        yield line | {"strategy": BASELINE, **_mean(base)}
         if coto is not None:
             value = paper_value(block.experiment, block.task, coto, block.metric)
             yield line | {
                 "strategy": "coto",
-                "mean": value.value / 100,
+                **_mean(value),
                 "difference": (value.value - base.value) / 100,
                 "source": value.provenance,
             }
+
+
+def _mean(value: PaperValue) -> dict[str, float]:
+    """A fraction, with its standard deviation over an operator's draws where it is known."""
+    return {"mean": value.value / 100} | (
+        {} if value.std is None else {"repeat_sd": value.std / 100}
+    )
 
 
 def _append(tidy: pd.DataFrame, lines: list[dict[str, Any]]) -> pd.DataFrame:
@@ -161,12 +185,14 @@ def _append(tidy: pd.DataFrame, lines: list[dict[str, Any]]) -> pd.DataFrame:
 def with_clip(display: pd.DataFrame, tidy: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """Add the paper's CLIP averages for LoRA to the pruning table; also return their quality.
 
-    Its everyother stands beside both parities, as which one it keeps is not known.
+    Its everyother stands beside both parities, as which one it keeps is not known. Of what it does
+    not prune, such as whole encoders, there is no number.
     """
-    papers = {keep: _clip(keep) for keep in tidy["keep"].unique()}
+    known = {keep: _clip(keep) for keep in tidy["keep"].unique()}
+    papers = {keep: values for keep, values in known.items() if values}
     display = display.copy()
     display[_CLIP_LABEL] = [
-        " → ".join(f"{value.value:.1f}" for value in papers[keep]) if adapter == "lora" else ""
+        " → ".join(f"{value.value:.1f}" for value in papers.get(keep, ()) if adapter == "lora")
         for adapter, keep in zip(display["adapter"], display["kept"], strict=True)
     ]
     shown = (tidy["adapter"] == "lora") & (tidy["task"] == AVERAGE)
@@ -182,13 +208,12 @@ def with_clip(display: pd.DataFrame, tidy: pd.DataFrame) -> tuple[pd.DataFrame, 
     return display, tidy, ", ".join(quality)
 
 
-def _clip(keep: str) -> tuple[PaperValue, PaperValue]:
+def _clip(keep: str) -> list[PaperValue]:
+    """LoRA's and CoTo's average; empty where the paper has none."""
     task = "Average:" + ("everyother" if keep in ("odd", "even") else keep)
-    lora, coto = (
-        paper_value("clip11_pruning", task, method, "accuracy(%)")
-        for method in ("LoRA", "LoRA-CoTo")
-    )
-    return lora, coto
+    places = [(task, method, "accuracy(%)") for method in ("LoRA", "LoRA-CoTo")]
+    values = paper_values("clip11_pruning")
+    return [values[place] for place in places if place in values]
 
 
 def time_saved(adapter: str) -> PaperValue | None:

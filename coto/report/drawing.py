@@ -32,6 +32,9 @@ LOOKS: tuple[tuple[str, str, str], ...] = (
     ("#000000", "X", "oo"),
 )
 
+# How much of its colour a number of the paper keeps beside ours.
+LIGHT = 0.4
+
 _RC: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -82,10 +85,18 @@ def percent_axis(axes: Axes, label: str) -> None:
     axes.set_ylabel(f"{label} (%)")
 
 
-def legend_above(shown: Figure, axes: Axes) -> None:
-    """One legend for the whole figure, above it."""
-    handles, labels = axes.get_legend_handles_labels()
-    shown.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
+def legend_above(shown: Figure, *panels: Axes) -> None:
+    """One legend for the whole figure, above it, of what is labelled in some panels."""
+    entries: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    shown.legend(
+        list(entries.values()),
+        list(entries),
+        loc="outside upper center",
+        ncols=min(len(entries), 4),
+    )
 
 
 def write_figure(
@@ -100,6 +111,9 @@ def write_figure(
     written = []
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_RC}):
         drawn = draw(frames, strategies, settings)
+        # Arranged once for both files, as it takes as long as drawing.
+        drawn.draw_without_rendering()
+        drawn.set_layout_engine("none")
         for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
             buffer = io.BytesIO()
             drawn.savefig(buffer, format=suffix[1:], dpi=style.dpi, metadata=metadata)

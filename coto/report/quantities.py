@@ -7,6 +7,7 @@ quantity is split by; ``seed`` is a label: a number, or a tuple of numbers where
 import pandas as pd
 
 from coto.errors import CotoError
+from coto.operators.registry import OPERATORS
 
 BASELINE = "vanilla"
 ARM = ["suite", "task", "adapter", "strategy"]
@@ -17,11 +18,17 @@ TRAINED = ["suite", "trained_on", "adapter", "strategy"]
 ORDER: dict[str, tuple[str, ...]] = {
     "adapter": ("lora", "rslora", "dora", "hira", "pissa"),
     "strategy": (
-        *(BASELINE, "coto", "coto-high", "coto-low", "coto-exponential", "coto-sine"),
+        *(BASELINE, "coto", "coto-early", "coto-high", "coto-low", "coto-exponential", "coto-sine"),
         *("stochastic-depth", "dropout", "progressive-dropout", "progressive-dropout-0"),
     ),
-    "space": ("fusion", "ensemble"),
+    "operator": tuple(OPERATORS),
     "keep": ("all", "odd", "even", "low", "middle", "high", "query", "key", "value"),
+    "period": ("whole", "first half", "second half"),
+    "third": ("lower", "middle", "higher"),
+    "relation": (
+        *("same strategy, other seed", "same seed, other strategy"),
+        *("vs pretrained", "vs start"),
+    ),
 }
 
 
@@ -68,8 +75,27 @@ def three_way(interpolate: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mixed(interpolate: pd.DataFrame, count: int) -> pd.DataFrame:
-    rows = labelled(headline(interpolate))
+    rows = labelled(headline(over_repeats(interpolate)))
     return rows[rows["seed"].map(len).eq(count).astype(bool)]
+
+
+def over_repeats(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row for all repeats of an operator that draws: the mean over its own seeds.
+
+    ``repeat_sd`` is their standard deviation, NaN of a single repeat; ``repeats`` their number.
+    """
+    if rows.empty or not rows["repeat"].any():
+        return rows.assign(repeat_sd=float("nan"), repeats=1)
+    by = [c for c in rows if c not in ("value", "repeat", "flag", "truncated")]
+    grouped = rows.groupby(by, dropna=False, sort=False)
+    found = grouped.agg(
+        value=("value", "mean"),
+        repeat_sd=("value", "std"),
+        repeats=("value", "size"),
+        truncated=("truncated", "max"),
+        flag=("flag", "max"),
+    )
+    return found.reset_index()
 
 
 def labelled(rows: pd.DataFrame) -> pd.DataFrame:
@@ -92,7 +118,7 @@ def thirds(interpolate: pd.DataFrame) -> pd.DataFrame:
     rows = path_scores(interpolate)
     near = [(rows["weight"] - third).abs() < 5e-3 for third in (1 / 3, 2 / 3)]
     rows = rows[near[0] | near[1]]
-    return rows.groupby([*ARM, "seed", "space"])["value"].mean().reset_index()
+    return rows.groupby([*ARM, "seed", "operator"])["value"].mean().reset_index()
 
 
 def barriers(interpolate: pd.DataFrame) -> pd.DataFrame:
@@ -103,7 +129,7 @@ def barriers(interpolate: pd.DataFrame) -> pd.DataFrame:
     uses it is inferred.)
     """
     rows = path_scores(interpolate)
-    path = [*ARM, "seeds", "space", "metric"]
+    path = [*ARM, "seeds", "operator", "metric"]
     ends = {}
     for name, weight in (("start", 0.0), ("end", 1.0)):
         at = rows[(rows["weight"] - weight).abs() < 1e-9]
@@ -116,7 +142,7 @@ def barriers(interpolate: pd.DataFrame) -> pd.DataFrame:
 
 def merged_scores(merge: pd.DataFrame) -> pd.DataFrame:
     """Headline scores of the merge of the most tasks."""
-    rows = headline(merge)
+    rows = headline(over_repeats(merge))
     most = rows.groupby(["suite", "adapter", "strategy"])["merged_tasks"].transform("max")
     return rows[rows["merged_tasks"] == most]
 
@@ -127,16 +153,22 @@ def pruned_mean(prune: pd.DataFrame) -> pd.DataFrame:
     The paper's bars are everyother, low, middle, high, query, key and value; which parity its
     everyother keeps is not known.
     """
-    rows = headline(prune)
+    rows = structured(prune)
     rows = rows[rows["keep"] != "all"]
     kind = rows["keep"].replace({"odd": "everyother", "even": "everyother"})
     per_kind = rows.assign(kind=kind).groupby([*ARM, "seed", "kind"])["value"].mean()
     return per_kind.groupby([*ARM, "seed"]).mean().reset_index()
 
 
+def structured(prune: pd.DataFrame) -> pd.DataFrame:
+    """Headline scores after removing whole adapters."""
+    rows = headline(prune)
+    return rows[rows["method"] == "structured"]
+
+
 def every_other(prune: pd.DataFrame) -> pd.DataFrame:
     """Mean over the two parities of keeping every other layer."""
-    rows = headline(prune)
+    rows = structured(prune)
     rows = rows[rows["keep"].isin(["odd", "even"])]
     return rows.groupby([*ARM, "seed"])["value"].mean().reset_index()
 

@@ -21,10 +21,15 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 # The claims that README shows, in the words of a newcomer.
 HEADLINES = {
     "single-task": "Single tasks",
+    "variants": "Single tasks, adapters other than LoRA",
     "lmc-midpoint": "Half-way between two seeds",
     "merging-fusion": "All tasks in one adapter, factors averaged",
     "merging-ensemble": "All tasks in one adapter, ΔW averaged",
+    "merging-lego": "All tasks in one adapter, ranks clustered",
     "pruning": "Adapters removed after training",
+    "unstructured-pruning": "Entries of adapters removed after training",
+    "dropout-stability": "Layers' adapters dropped at random",
+    "balanced-contribution": "Imbalance between layers (less is better)",
     "training-time": "Training time saved",
 }
 
@@ -94,7 +99,7 @@ def _verdicts(claims: list[dict[str, Any]]) -> str:
                     "claim": words,
                     "effect of CoTo": f"{row['effect']:+z.1f} {unit}",
                     "95 % interval": interval,
-                    "p": f"{row['p']:.4f}",
+                    "p (Holm)": "" if row["p_holm"] is None else f"{row['p_holm']:.4f}",
                     "verdict": f"**{row['verdict']}**",
                 }
             )

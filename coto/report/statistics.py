@@ -9,21 +9,30 @@ seed fixes initialisation and masks in all tasks, and because a multi-task merge
 model that all tasks share. With 4 to 6 tasks and 2 or 3 seeds this interval covers 89 to 98 % in
 simulation, where resampling seeds within tasks falls to 84 % as soon as seeds have an effect of
 their own, and resampling tasks alone to 66 %. (Owen, The pigeonhole bootstrap, 2007.)
+
+What the runs would give on other test items is a third question (:mod:`coto.report.items`).
+Several tests of one family of claims are corrected by Holm's procedure (:func:`holm`).
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
+from coto.report.resampling import (
+    Array,
+    crossed_bootstrap,
+    least_p,
+    mean_over_tasks,
+    sign_flip,
+)
+
 SIGNIFICANCE = 0.05
-# Up to this many pairs all 2**n sign patterns are tried; above, `resamples` random ones.
-EXACT_PAIRS = 14
 
 Label = Literal["supported", "not supported", "inconclusive"]
 
@@ -40,7 +49,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedEffect:
-    """Mean of (arm - baseline) over (task, seed) pairs, with bootstrap interval and p value."""
+    """Mean of (arm - baseline) over pairs, with bootstrap interval and p value.
+
+    ``least_p`` is the smallest p that so many pairs could have given.
+    """
 
     mean: float
     low: float
@@ -49,6 +61,7 @@ class PairedEffect:
     n_pairs: int
     n_seeds: int
     n_tasks: int
+    least_p: float
 
 
 @dataclass(frozen=True)
@@ -93,26 +106,64 @@ def paired_effect(
     Raises:
         ValueError: no pairs, a value that is not finite, or a (task, seed) twice.
     """
-    _finite(pairs["difference"])
-    if pairs.duplicated(["task", "seed"]).any():
-        raise ValueError("pairs: expected every (task, seed) once")
-    grid = pairs.pivot(index="task", columns="seed", values="difference").sort_index(axis=0)
-    differences = grid.sort_index(axis=1).to_numpy(dtype=np.float64)
-    mean = float(np.nanmean(differences, axis=1).mean())
-    low, high = _crossed_bootstrap(differences, confidence, resamples, seed)
+    grid = differences_of(pairs)
+    present = np.isfinite(grid)
+    filled = np.where(present, grid, 0.0)
+    low, high = crossed_bootstrap(
+        grid, mean_over_tasks, confidence=confidence, resamples=resamples, seed=seed
+    )
+    # Weighted so that the statistic is the mean over tasks also where tasks differ in seeds.
+    weighted = (filled / present.sum(1, keepdims=True))[present]
     return PairedEffect(
-        mean=mean,
+        mean=float(mean_over_tasks(filled, present)),
         low=low,
         high=high,
-        p=_sign_flip(differences, resamples, seed),
+        p=sign_flip(weighted, resamples=resamples, seed=seed),
         n_pairs=len(pairs),
         n_seeds=_count_seeds(pairs["seed"]),
         n_tasks=len(grid),
+        least_p=least_p(int(np.count_nonzero(weighted)), resamples),
     )
 
 
+def differences_of(pairs: pd.DataFrame) -> Array:
+    """Differences as a grid (tasks, seeds), both sorted by label, NaN where a pair is missing.
+
+    Args:
+        pairs: as :func:`paired_effect` takes them.
+
+    Raises:
+        ValueError: no pairs, a value that is not finite, or a (task, seed) twice.
+    """
+    _finite(pairs["difference"])
+    if pairs.duplicated(["task", "seed"]).any():
+        raise ValueError("pairs: expected every (task, seed) once")
+    grid = pairs.pivot(index="task", columns="seed", values="difference")
+    return grid.sort_index(axis=0).sort_index(axis=1).to_numpy(dtype=np.float64)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p values adjusted for their number: the k-th smallest of m times m - k + 1, 1 at most.
+
+    Made monotone, so that a smaller p never gets a larger adjusted one. The chance that any claim
+    of the family is taken for true by mistake stays below the level at which the adjusted values
+    are read, whatever the dependence between the tests. (Holm, 1979.)
+    """
+    adjusted, worst = [0.0] * len(p), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        worst = max(worst, min(1.0, (len(p) - rank) * p[i]))
+        adjusted[i] = worst
+    return adjusted
+
+
 def judge(
-    effect: PairedEffect, *, margin: float, direction: Literal[1, -1] = 1, unit: str = "seeds"
+    effect: PairedEffect,
+    *,
+    margin: float,
+    direction: Literal[1, -1] = 1,
+    unit: str = "seeds",
+    tests: int = 1,
+    adjusted_p: float | None = None,
 ) -> Verdict:
     """Decide on a claim that the effect has the sign of ``direction``.
 
@@ -120,6 +171,14 @@ def judge(
     Not supported: the interval lies wholly on the other side, or it excludes an effect as large as
     ``margin`` (> 0, in the effect's unit). Otherwise, and always with one seed or with arms that
     are equal in every pair, inconclusive.
+
+    Args:
+        effect: of the arm.
+        margin: smallest effect of interest.
+        direction: of the claim.
+        unit: what the seeds of the test are called.
+        tests: how many tests the claim's family has.
+        adjusted_p: p corrected for them; None takes the effect's own.
     """
     if not margin > 0:
         raise ValueError(f"margin: got {margin}, expected a number above 0")
@@ -128,82 +187,30 @@ def judge(
     if effect.low == effect.high == 0:
         return Verdict("inconclusive", "the arms do not differ in any pair: did they train at all?")
     low, high = sorted((direction * effect.low, direction * effect.high))
-    smallest_p = 2.0 ** (1 - effect.n_pairs)
-    if low > 0 and effect.p < SIGNIFICANCE:
+    p = effect.p if adjusted_p is None else adjusted_p
+    if low > 0 and p < SIGNIFICANCE:
         small = " (but smaller than the margin)" if high < margin else ""
         return Verdict("supported", f"the interval lies on the claimed side of 0{small}")
     if high < 0:
         return Verdict("not supported", "the interval lies on the other side of 0")
     if high < margin:
         return Verdict("not supported", "the interval excludes an effect as large as the margin")
-    if low > 0 and smallest_p >= SIGNIFICANCE:
-        return Verdict(
-            "inconclusive", f"{effect.n_pairs} pairs cannot give p < 0.05 (at best {smallest_p:g})"
-        )
     if low > 0:
-        return Verdict("inconclusive", f"p = {effect.p:.3f} is not below {SIGNIFICANCE}")
+        return Verdict("inconclusive", _why_not_significant(effect, p, tests))
     return Verdict("inconclusive", "the interval holds both 0 and the margin")
 
 
-def _crossed_bootstrap(
-    differences: NDArray[np.float64], confidence: float, resamples: int, seed: int
-) -> tuple[float, float]:
-    """Percentile interval of the mean over resampled rows (tasks) and columns (seeds)."""
-    n_tasks, n_seeds = differences.shape
-    values = differences[np.isfinite(differences)]
-    if values.size == 1:
-        return math.nan, math.nan
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    rng = np.random.default_rng(seed)
-    present = np.isfinite(differences)
-    filled = np.where(present, differences, 0.0)
-
-    def crossed(tasks: NDArray[np.int_], axis: int = -1) -> NDArray[np.float64]:
-        tasks = np.moveaxis(tasks, axis, -1)
-        # One draw of seeds for all tasks.
-        at = (tasks[..., None], rng.integers(n_seeds, size=(*tasks.shape[:-1], 1, n_seeds)))
-        count = present[at].sum(-1)
-        # A task of which no drawn seed was run has no say in this resample.
-        means = filled[at].sum(-1) / np.maximum(count, 1)
-        drawn = (count > 0).sum(-1)
-        return np.where(drawn > 0, means.sum(-1) / np.maximum(drawn, 1), values.mean())
-
-    sample, statistic = (values, np.mean) if n_tasks == 1 else (np.arange(n_tasks), crossed)
-    result = stats.bootstrap(
-        (sample,),
-        statistic,
-        n_resamples=resamples,
-        confidence_level=confidence,
-        method="percentile",
-        vectorized=True,
-        batch=1000,
-        rng=rng,
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
-
-
-def _sign_flip(differences: NDArray[np.float64], resamples: int, seed: int) -> float:
-    """Two-sided p under the null that the two arms of every pair could change names."""
-    present = np.isfinite(differences)
-    values = differences[present]
-    if values.size == 1 or not values.any():
-        return 1.0
-    # Weighted so that the statistic is the mean over tasks also where tasks differ in seeds.
-    weighted = (np.where(present, differences, 0) / present.sum(1, keepdims=True))[present]
-    weighted /= np.abs(weighted).max()
-    result = stats.permutation_test(
-        (weighted,),
-        # Rounded, because patterns with equal sums must tie whatever the order of summation: a sum
-        # near zero would otherwise be told apart from its equals by its last bits.
-        lambda x, axis=-1: np.round(np.sum(x, axis=axis), 12),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=2**EXACT_PAIRS if values.size <= EXACT_PAIRS else resamples,
-        batch=2048,
-        rng=np.random.default_rng(seed),
-    )
-    return float(result.pvalue)
+def _why_not_significant(effect: PairedEffect, p: float, tests: int) -> str:
+    at_best = f"(at best {effect.least_p:.2g})"
+    if effect.least_p >= SIGNIFICANCE:
+        return f"{effect.n_pairs} pairs cannot give p < {SIGNIFICANCE} {at_best}"
+    if tests > 1 and tests * effect.least_p >= SIGNIFICANCE:
+        return (
+            f"p = {p:.3f} after Holm's correction: the smallest of {tests} must be below "
+            f"{SIGNIFICANCE}/{tests}, which {effect.n_pairs} pairs cannot give {at_best}"
+        )
+    corrected = " after Holm's correction" if tests > 1 else ""
+    return f"p = {p:.3f}{corrected} is not below {SIGNIFICANCE}"
 
 
 def _count_seeds(labels: Iterable[object]) -> int:
@@ -214,7 +221,7 @@ def _count_seeds(labels: Iterable[object]) -> int:
     return len(found)
 
 
-def _finite(values: ArrayLike) -> NDArray[np.float64]:
+def _finite(values: ArrayLike) -> Array:
     x = np.asarray(values, dtype=np.float64).ravel()
     if x.size == 0 or not np.isfinite(x).all():
         raise ValueError(f"values: expected one or more finite numbers, got {x.tolist()}")

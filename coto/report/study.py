@@ -125,11 +125,11 @@ def _values(frames: Frames) -> pd.DataFrame:
     single = quantities.test_scores(frames["train"], frames["select"])
     found = {
         GENERALIZATION: quantities.headline(single),
-        **{name: rows[rows["space"] == "fusion"] for name, rows in merged.items()},
+        **{name: rows[rows["operator"] == "fusion"] for name, rows in merged.items()},
         "pruning": quantities.pruned_mean(prune),
     }
     # Both parities of every other layer count as one, as elsewhere.
-    modes = quantities.headline(prune)
+    modes = quantities.structured(prune)
     kinds = modes["keep"].replace({"odd": "everyother", "even": "everyother"})
     for kind, rows in modes.assign(keep=kinds).groupby("keep"):
         mean = rows.groupby([*ARM, "seed"])["value"].mean()

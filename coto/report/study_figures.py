@@ -1,19 +1,17 @@
 """A study's figure, drawn as the authors' rebuttal draws it; the paper's numbers are lighter."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from coto.report.comparison import overall
-from coto.report.drawing import legend_above, look, message, new_figure, percent_axis
+from coto.report.drawing import LIGHT, legend_above, look, message, new_figure, percent_axis
+from coto.report.panels import at, curve, grouped_bars, show_means
 from coto.report.quantities import ranked
 from coto.report.study import CURVES, MODES, RATIOS, Study
 from coto.report.study_paper import paper_lines
 
-LIGHT = 0.4
 _PAPER = "paper: CLIP ViT-B/16, DTD"
 
 
@@ -38,8 +36,9 @@ def _bars(study: Study) -> Figure:
     grid = shown.subplots(len(rows), 2, width_ratios=(4, 8), sharey="row", squeeze=False)
     for (name, values), (left, right) in zip(rows, grid, strict=True):
         light = name == "paper"
-        _grouped(left, values, RATIOS, arms, light=light)
-        _grouped(right, values, MODES, arms, light=light)
+        for axes, labels in ((left, RATIOS), (right, MODES)):
+            grouped_bars(axes, values, "quantity", list(labels.values()), arms, light=light)
+            axes.set_xticks(np.arange(len(labels)), list(labels))
         left.set_title(f"{name}: merging ratio", loc="left")
         where = " (CLIP ViT-B/16 on DTD, ± standard deviation)" if light else ""
         right.set_title(f"{name}: adapters kept{where}", loc="left")
@@ -48,34 +47,6 @@ def _bars(study: Study) -> Figure:
         left.set_ylim(0, min(104.0, 1.06 * top))
     legend_above(shown, grid[0][0])
     return shown
-
-
-def _grouped(
-    axes: Axes, values: pd.DataFrame, labels: Mapping[str, str], arms: list[str], *, light: bool
-) -> None:
-    width = 0.84 / len(arms)
-    for i, arm in enumerate(arms):
-        bars = (
-            values[values["strategy"] == arm].set_index("quantity").reindex(list(labels.values()))
-        )
-        colour, _, hatch = look(arms, arm)
-        mean = 100 * bars["mean"].to_numpy(float)
-        low, high = (100 * bars[end].to_numpy(float) for end in ("low", "high"))
-        axes.bar(
-            np.arange(len(labels)) + (i - (len(arms) - 1) / 2) * width,
-            mean,
-            width * 0.94,
-            yerr=[mean - low, high - mean],
-            color=colour,
-            hatch=hatch,
-            edgecolor="white",
-            linewidth=0,
-            alpha=LIGHT if light else 1.0,
-            error_kw={"linewidth": 0.9, "capsize": 1.5, "alpha": LIGHT if light else 1.0},
-            label=arm,
-        )
-    axes.set_xticks(np.arange(len(labels)), list(labels))
-    axes.grid(visible=False, axis="x")
 
 
 def _lines(study: Study) -> Figure:
@@ -111,27 +82,26 @@ def _lines(study: Study) -> Figure:
 
 
 def _limits(axes: Axes, means: pd.Series) -> None:
-    """Show the means; intervals, which few seeds make wide, may reach beyond the picture."""
-    if not means.notna().any():  # such as merges of a single seed
+    if means.notna().any():
+        show_means(axes, means)
+    else:  # such as merges of a single seed
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center")
-        return
-    low, high = 100 * means.min(), 100 * means.max()
-    margin = 0.1 * max(high - low, 5.0)
-    axes.set_ylim(low - margin, high + margin)
 
 
 def _curves(
     axes: Axes, values: pd.DataFrame, over: str, arms: list[str], *, light: bool = False
 ) -> None:
+    if over == "share":
+        values = values.assign(share=100 * values["share"])
     for arm in arms:
-        path = values[values["strategy"] == arm].sort_values(over)
+        path = at(values, strategy=arm)
         if path.empty:
             continue
         colour, marker, _ = look(arms, arm)
-        x = path[over].to_numpy(float) * (100 if over == "share" else 1)
-        axes.plot(
-            x,
-            100 * path["mean"].to_numpy(float),
+        curve(
+            axes,
+            path[[over, "mean"]] if light else path,
+            over,
             color=colour,
             marker=marker,
             linestyle="--" if light else "-",
@@ -140,8 +110,3 @@ def _curves(
             alpha=LIGHT if light else 1.0,
             label=f"{arm}, {_PAPER}" if light else arm,
         )
-        if light:
-            continue
-        low, high = (100 * path[end].to_numpy(float) for end in ("low", "high"))
-        if np.isfinite(low).any():
-            axes.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)

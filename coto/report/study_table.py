@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from coto.report.comparison import FLAG, cell
+from coto.report.display import FLAG, cell
 from coto.report.quantities import BASELINE
 from coto.report.settings import Settings, Style
 from coto.report.study import SHOWN, Form, Study

@@ -32,6 +32,8 @@ def describe(suite: str, settings: Settings, what: str = "Suite") -> str:
         parts.append(f"{shots} shots per class, drawn anew by each seed")
     if rows := facts.get("test_rows"):
         parts.append(f"at most {rows} test rows per evaluation set")
+    if rows := facts.get("subnetwork_rows"):
+        parts.append(f"sub-networks on at most {rows} of them")
     if loss := facts.get("loss_on"):
         parts.append(f"loss on {_LOSS.get(loss, loss)} in both arms")
     if protocol := facts.get("protocol"):

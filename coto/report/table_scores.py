@@ -4,8 +4,9 @@ import pandas as pd
 
 from coto.report import quantities
 from coto.report.baselines import NOTE, with_baselines
-from coto.report.comparison import cell, compare, side_by_side
+from coto.report.comparison import compare
 from coto.report.context import with_single_task
+from coto.report.display import cell, side_by_side
 from coto.report.quantities import ARM
 from coto.report.settings import Settings, Style
 from coto.report.suites import descriptions

@@ -3,8 +3,9 @@
 import pandas as pd
 
 from coto.report import quantities
-from coto.report.comparison import cell, compare
+from coto.report.comparison import compare
 from coto.report.context import time_saved
+from coto.report.display import cell
 from coto.report.quantities import ARM, BASELINE, ranked
 from coto.report.settings import Settings, Style
 from coto.report.statistics import mean_interval

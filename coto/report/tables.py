@@ -6,7 +6,24 @@ measurements says why instead.
 """
 
 # Importing a module registers its tables.
-from coto.report import table_operators, table_scores, table_time
+from coto.report import (
+    table_merging,
+    table_pruning,
+    table_scores,
+    table_subnetworks,
+    table_time,
+    table_weights,
+)
 from coto.report.table_base import TABLES, Builder, Frames
 
-__all__ = ["TABLES", "Builder", "Frames", "table_operators", "table_scores", "table_time"]
+__all__ = [
+    "TABLES",
+    "Builder",
+    "Frames",
+    "table_merging",
+    "table_pruning",
+    "table_scores",
+    "table_subnetworks",
+    "table_time",
+    "table_weights",
+]

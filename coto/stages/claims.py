@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from coto.report.claim import single_scores
 from coto.report.claims_text import write_claims
+from coto.report.items import load_items
 from coto.report.records import load_frames
 from coto.report.settings import Settings
 from coto.report.suites import facts_of
@@ -22,7 +24,8 @@ def run(job: Job, out: Path) -> None:
         out: folder to write to.
     """
     settings = job.settings
-    build_claims(job.records(), out, settings["statistics"], facts_of(settings["axes"]))
+    facts = facts_of(settings["axes"])
+    build_claims(job.records(), out, settings["statistics"], facts, answers=True)
 
 
 def build_claims(
@@ -30,6 +33,8 @@ def build_claims(
     out_dir: Path | str,
     settings: Mapping[str, Any] | None = None,
     facts: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    answers: bool = False,
 ) -> list[Path]:
     """Write ``claims.md``, ``claims.json`` and ``claims.csv``.
 
@@ -38,9 +43,15 @@ def build_claims(
         out_dir: their folder.
         settings: fields of :class:`Settings`.
         facts: what a reader must know of each suite, by its name.
+        answers: whether the answers of every training run lie beside its record, for the test over
+            items.
 
     Raises:
-        CotoError: a malformed record, an unknown key, or an arm without one chosen learning rate.
+        CotoError: a malformed record, an unknown key, an arm without one chosen learning rate, or a
+            run without its answers.
     """
     stats = Settings.of({**(settings or {}), "facts": facts or {}})
-    return write_claims(evaluate(load_frames(records), stats), Path(out_dir), stats)
+    frames = load_frames(records)
+    if answers:
+        frames["items"] = load_items(records["train"], single_scores(frames))
+    return write_claims(evaluate(frames, stats), Path(out_dir), stats)

@@ -20,13 +20,14 @@ from coto.training import add_adapter, fit
 log = logging.getLogger(__name__)
 
 
-def run(job: Job, adapter: Path, answers: Path, out: Path) -> None:
+def run(job: Job, adapter: Path, answers: Path, gradients: Path, out: Path) -> None:
     """Train and score one run.
 
     Args:
         job: settings of :meth:`coto.config.plan.Plan.train`.
         adapter: folder for the trained adapter, in PEFT's format.
         answers: what was answered to every test item, for tests that pair the items of two runs.
+        gradients: record of the gradient norms per block over the training.
         out: the record.
     """
     settings, task = job.settings, job.task
@@ -52,6 +53,8 @@ def run(job: Job, adapter: Path, answers: Path, out: Path) -> None:
     with record.atomic(answers) as temporary:
         items = pd.concat([found.items.assign(task=found.task) for found in scores])
         items.to_parquet(temporary, index=False, compression="zstd")
+    arm = {**coordinates, "trained_on": task.name, "task": task.name}
+    record.write(gradients, "gradients", settings, [{**arm, **row} for row in trained.gradients])
     record.write(
         out, "train", settings, rows, compute.describe(job.threads), training=trained.summary
     )

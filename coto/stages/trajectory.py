@@ -9,7 +9,7 @@ from coto import record
 from coto.adapters.store import read_adapter
 from coto.config import paths
 from coto.operators.adapter import LowRankAdapter, deltas
-from coto.operators.merge import average_heads, merge
+from coto.operators.merge import average_heads, fusion
 from coto.operators.prune import kept, prune
 from coto.stages.evaluation import Evaluator
 from coto.stages.job import Job, metric_rows, told
@@ -57,7 +57,7 @@ def run(job: Job, out: Path) -> None:
                     note(task, f"prune {keep}", str(seed), share, deltas(part, base), part.heads)
             for a, b in combinations(settings["seeds"], 2):
                 pair = [runs[a], runs[b]]
-                change = merge("fusion", pair, [0.5, 0.5], base)
+                change = deltas(fusion(pair, [0.5, 0.5]), base)
                 heads = average_heads(pair, [0.5, 0.5])
                 note(task, "merge 1:1", f"{a}-{b}", share, change, heads)
     record.write(out, "trajectory", settings, rows, evaluator.compute.describe(job.threads))

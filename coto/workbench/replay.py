@@ -82,7 +82,7 @@ def replaying(model: nn.Module, stacks: Iterable[str], limit: int = KEPT_BYTES) 
     Args:
         model: a model in evaluation mode.
         stacks: names of its lists of blocks, such as ``bert.encoder.layer``
-            (:func:`coto.operators.prune.place_of`).
+            (:func:`coto.operators.place.place_of`).
         limit: bytes of outputs that are kept.
 
     Raises:

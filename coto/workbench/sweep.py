@@ -12,7 +12,7 @@ from torch import Tensor
 
 from coto.errors import CotoError
 from coto.operators.adapter import Deltas
-from coto.operators.prune import place_of
+from coto.operators.place import place_of
 from coto.tasks.task import Task
 from coto.workbench.base import Scores, Workbench
 from coto.workbench.changed import changed, switchable

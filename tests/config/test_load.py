@@ -98,6 +98,27 @@ def test_every_shipped_config_is_valid(name):
         ("studies/schedules/snapshots", [0.0], ["schedules.snapshots[0] = 0.0", "greater than 0"]),
         ("suites/commonsense/evaluation/protocols", ["rank"], ["protocols[0]", '"rank"']),
         (
+            "suites/glue/merging",
+            {"settings": {"ties": {"kepe": 0.5}}},
+            ["suites.glue.merging.settings.ties: ties: setting 'kepe'", "'keep'"],
+        ),
+        (
+            "suites/glue/merging",
+            {"settings": {"lora-lego": {"k": 2.5}}},
+            ["merging.settings.lora-lego", "k = 2.5", "a whole number or null"],
+        ),
+        ("suites/glue/merging", {"settings": {"tise": {}}}, ["merging.settings.tise", "'ties'"]),
+        (
+            "suites/glue/prune",
+            {"unstructured": {"sparsities": [0.5, 0.1]}},
+            ["suites.glue.prune.unstructured.sparsities = [0.5, 0.1]", "ascending"],
+        ),
+        ("suites/glue/subnetworks", {"seeds": [7]}, ["glue.subnetworks.seeds[0] = 7", "0, 1"]),
+        ("suites/glue/subnetworks", {"pairs": 1}, ["subnetworks.pairs = 1", "greater than or"]),
+        ("suites/glue/geometry", {"tasks": ["new"]}, ["geometry.tasks[0] = 'new'", "'news'"]),
+        ("suites/merge", DEFAULT["suites"]["glue"], ["suites.merge", "other than"]),
+        ("suites/table_x", DEFAULT["suites"]["glue"], ["suites.table_x", "table_ or figure_"]),
+        (
             "suites/commonsense/tasks",
             ["commonsense", "commonsense-18k"],
             ["suites.commonsense.tasks", "scored by one task only"],

@@ -15,7 +15,11 @@ from coto.config.axes import canonical
 from coto.config.definitions import AdapterKind, StrategyKind
 from coto.config.fingerprint import ENTRIES, fingerprint, import_closure
 from coto.config.load import load, overlay, validate
-from coto.config.plan import FIGURES, TABLES, Plan
+from coto.config.outputs import FIGURES, TABLES
+from coto.config.plan import Plan
+from coto.config.suites import OperatorName
+from coto.config.wiring import Wiring
+from coto.operators.registry import OPERATORS
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -83,13 +87,65 @@ def test_records_match_the_axes():
     assert counts == {
         "baseline": 1,
         "train": len(suite.tasks) * arms * len(suite.seeds),
+        "gradients": len(suite.tasks) * arms * len(suite.seeds),
         "select": 0,
         "prune": arms * len(suite.seeds),
         "interpolate": arms,
         "merge": arms * len(suite.seeds),
+        "subnetworks": arms * len(suite.seeds),
+        "geometry": len(suite.adapters),
         "trajectory": 0,
         "overhead": len(suite.adapters),
     }
+
+
+def test_analyses_may_use_some_of_the_runs():
+    chosen = {"subnetworks": {"seeds": [1], "tasks": ["news"]}, "geometry": {"tasks": ["movies"]}}
+    some = plan(suites={"glue": chosen})
+    assert [path[-10:] for path in some.records("glue")["subnetworks"]] == ["seed1.json"] * 2
+    assert json.loads(some.subnetworks("glue", "lora", "coto", "1"))["tasks"] == ["news"]
+    assert json.loads(some.geometry("glue", "lora"))["tasks"] == ["movies"]
+
+
+def test_early_stopping_is_looked_at_in_coto_alone_and_kept_in_both_arms():
+    early = plan(suites={"glue": {"subnetworks": {"early_stop": 0.75}}})
+    for strategy, share in (("coto", 0.75), ("vanilla", None)):
+        found = json.loads(early.subnetworks("glue", "lora", strategy, "0"))
+        assert found["subnetworks"]["early_stop"] == share
+        trained = json.loads(early.train("glue", "movies", "lora", strategy, "0.004", "0"))
+        assert trained["train"]["snapshots"] == [0.75]
+
+
+def test_merging_reads_the_settings_of_its_own_operators_only():
+    tuned = {"merging": {"settings": {"ties": {"keep": 1}, "lora-lego": {"k": 4}}}}
+    plain = {"interpolate": {"halfway": []}}
+    some = plan(suites={"glue": {**tuned, **plain, "merge": {"operators": ["fusion", "ties"]}}})
+    found = json.loads(some.merge("glue", "lora", "coto", "0"))
+    assert set(found["operators"]) == {"fusion", "ties"}
+    assert found["operators"]["ties"]["keep"] == 1.0
+    pair = ("glue", "lora", "coto", "0-1")
+    assert some.interpolate(*pair) == plan(suites={"glue": plain}).interpolate(*pair)
+
+
+def test_every_table_and_figure_of_the_rebuttal_is_a_target():
+    targets = Wiring(plan()).targets()
+    # Table r2 is image generation.
+    numbered = {"table_r1", "table_r3", *(f"figure_r{i}" for i in range(1, 10))}
+    assert numbered < set(targets)
+    assert len(targets) == len(TABLES) + len(FIGURES) + len(numbered)
+    assert targets["figure_r5"] == targets["figure_shapley"] == ["results/figures/shapley.png"]
+    without = Wiring(plan(studies=dict.fromkeys(DEFAULT["studies"]))).targets()
+    assert numbered - set(without) == {
+        "table_r3",
+        "figure_r1",
+        "figure_r2",
+        "figure_r3",
+        "figure_r6",
+    }
+
+
+def test_every_operator_has_a_name_in_the_config():
+    assert set(get_args(OperatorName)) == set(OPERATORS)
 
 
 def test_seeds_are_mixed_in_pairs_and_neighbouring_threes():
@@ -113,6 +169,8 @@ def test_a_study_varies_its_suite_and_is_no_part_of_the_report():
     assert plan().records("schedules")["trajectory"]
     run = ("digits", "lora", "coto", "0.005", "0")
     settings = [json.loads(plan().train(suite, *run)) for suite in ("images", "strategies")]
+    kept = [given["train"].pop("snapshots") for given in settings]
+    assert kept == [[0.75], []]  # of early-stopped CoTo, which only the suite looks at
     assert {key for key in settings[0] if settings[0][key] != settings[1][key]} == {"suite"}
 
 
@@ -159,6 +217,8 @@ def test_fingerprint_of_an_unknown_module_is_refused():
 
 def test_generated_pages_are_current():
     assert (ROOT / "docs" / "config.md").read_text() == reference.page(), "run `make docs`"
+    operators = (ROOT / "docs" / "operators.md").read_text()
+    assert operators == reference.operators_page(), "run `make docs`"
     assert (ROOT / "docs" / "config.schema.json").read_text() == reference.schema()
 
 

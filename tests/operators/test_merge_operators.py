@@ -11,7 +11,8 @@ from random_adapters import KINDS, close, random_adapter, random_base, shapes
 
 from coto.errors import CotoError
 from coto.operators.adapter import deltas
-from coto.operators.registry import OPERATORS, Operator, operator
+from coto.operators.operator import Operator
+from coto.operators.registry import OPERATORS, operator
 
 # With these settings the merge of an adapter with itself is that adapter.
 REPRODUCING = {
@@ -96,12 +97,12 @@ def test_a_merge_of_changes_comes_back_to_a_rank(name, kind):
 def test_seeds_matter_where_they_should_and_only_there():
     adapters = [random_adapter("lora", (7, 6, 4), seed) for seed in range(4)]
     base = random_base(adapters[0])
-    assert {name for name, entry in OPERATORS.items() if entry.seeded} == {
+    assert {name for name, entry in OPERATORS.items() if entry.draws({})} == {
         "lora-lego",
         "dare",
         "dare-ties",
-        "knots",
     }
+    assert OPERATORS["knots"].draws({"drop": 0.5})
     for name, extra in (
         ("lora-lego", {}),
         ("dare", {}),

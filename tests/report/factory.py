@@ -44,12 +44,14 @@ def make_records(
         stage: []
         for stage in (
             *("train", "select", "interpolate", "merge", "prune", "overhead"),
-            *("baseline", "trajectory"),
+            *("baseline", "trajectory", "gradients", "subnetworks", "geometry"),
         )
     }
 
     def write(stage: str, name: str, rows: list[dict[str, Any]], **extra: Any) -> None:
         path = root / f"{suite}-{stage}-{name}.json"
+        if stage == "train":  # the answers of a run lie beside its record
+            path = path.with_suffix("") / "train.json"
         rows = [
             {"trained_on": trained_on or row["task"], "truncated": 0, "flag": "", **row}
             for row in rows
@@ -85,6 +87,8 @@ def make_records(
                         write("train", name, rows, training={"steps": 300})
                     rows = [
                         {**here, "seed": seed, "keep": keep, "metric": "accuracy", "n": 400}
+                        | {"method": "structured", "repeat": 0}
+                        | {"sparsity": 1 - KEPT.get(keep, 6) / 18}
                         | {"adapters_kept": KEPT.get(keep, 6), "adapters_total": 18}
                         | {"headline": True}
                         | {
@@ -106,22 +110,22 @@ def make_records(
                 for i, a in enumerate(seeds):
                     for b in seeds[i + 1 :]:
                         rows = []
-                        for space, sag in (("fusion", 0.18), ("ensemble", 0.08)):
+                        for operator, sag in (("fusion", 0.18), ("ensemble", 0.08)):
                             for w in weights:
                                 dip = 4 * w * (1 - w) * (sag - merge_gain * coto * sag / 0.18)
                                 rows.append(
-                                    {**here, "seeds": f"{a}-{b}", "space": space, "weight": w}
+                                    {**here, "seeds": f"{a}-{b}", "operator": operator, "weight": w}
                                     | {"metric": "accuracy", "value": score(level[task] - dip)}
-                                    | {"headline": True, "n": 400}
+                                    | {"headline": True, "n": 400, "repeat": 0}
                                 )
                         write("interpolate", f"{task}-{adapter}-{strategy}-{a}-{b}", rows)
             measured = {"metric": "accuracy", "headline": True, "n": 400}
             if len(seeds) == 3:
                 rows = [
                     {**arm, **measured, "task": task, "seeds": "-".join(map(str, seeds))}
-                    | {"space": space, "weight": 1 / 3}
+                    | {"operator": operator, "weight": 1 / 3, "repeat": 0}
                     | {"value": score(level[task] - 0.2 + merge_gain * coto, more)}
-                    for space in ("fusion", "ensemble")
+                    for operator in ("fusion", "ensemble")
                     for task in tasks
                 ]
                 write("interpolate", f"{adapter}-{strategy}-all", rows)
@@ -146,10 +150,16 @@ def make_records(
                 )
             for seed in seeds:
                 rows = [
-                    {**arm, "task": task, "seed": seed, "space": space, "merged_tasks": len(tasks)}
-                    | {"metric": "accuracy", "headline": True, "n": 400}
+                    {
+                        **arm,
+                        "task": task,
+                        "seed": seed,
+                        "operator": operator,
+                        "merged_tasks": len(tasks),
+                    }
+                    | {"metric": "accuracy", "headline": True, "n": 400, "repeat": 0}
                     | {"value": score(level[task] - sag + merge_gain * coto)}
-                    for space, sag in (("fusion", 0.15), ("ensemble", 0.1))
+                    for operator, sag in (("fusion", 0.15), ("ensemble", 0.1))
                     for task in tasks
                 ]
                 write("merge", f"{adapter}-{strategy}-{seed}", rows)

@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from coto.report.statistics import PairedEffect, judge, mean_interval, paired_effect
+from coto.report.effect_size import effect_size
+from coto.report.statistics import PairedEffect, holm, judge, mean_interval, paired_effect
 
 
 def pairs_of(differences: np.ndarray) -> pd.DataFrame:
@@ -24,7 +25,7 @@ def pairs_of(differences: np.ndarray) -> pd.DataFrame:
 
 def effect_of(mean: float, low: float, high: float, p: float = 0.001, **more: int) -> PairedEffect:
     counts = {"n_pairs": 12, "n_seeds": 3, "n_tasks": 4} | more
-    return PairedEffect(mean, low, high, p, **counts)
+    return PairedEffect(mean, low, high, p, **counts, least_p=2.0 ** (1 - counts["n_pairs"]))
 
 
 # --- intervals of one arm ------------------------------------------------------------------------
@@ -134,10 +135,90 @@ def test_many_pairs_use_random_sign_patterns() -> None:
     )
 
 
+def test_the_least_p_is_what_a_clear_effect_reaches() -> None:
+    for shape in ((2, 3), (5, 4)):
+        found = paired_effect(pairs_of(np.ones(shape)), resamples=500)
+        assert found.p == pytest.approx(found.least_p)
+    half = np.array([[0.1, 0.2, 0.0], [0.3, 0.0, 0.0]])
+    assert paired_effect(pairs_of(half)).least_p == 2 / 2**3  # zeros have no sign to flip
+
+
 def test_a_pair_may_stand_there_only_once() -> None:
     pairs = pairs_of(np.ones((2, 2)))
     with pytest.raises(ValueError, match="every \\(task, seed\\) once"):
         paired_effect(pd.concat([pairs, pairs]))
+
+
+# --- effect sizes ----------------------------------------------------------------------------
+
+
+def test_effect_size_is_hedges_corrected() -> None:
+    grid = np.array([[0.1, 0.4, 0.2], [0.3, 0.5, -0.1], [0.2, 0.6, 0.1]])
+    found = effect_size(pairs_of(grid))
+    plain = grid.mean() / grid.std(ddof=1)
+    assert found.mean == pytest.approx(plain * (1 - 3 / (4 * 8 - 1)))
+    # Neither the unit nor the side that is called ours matters to its size.
+    scaled = effect_size(pairs_of(-100 * grid))
+    assert (scaled.mean, scaled.low, scaled.high) == pytest.approx(
+        (-found.mean, -found.high, -found.low), rel=0.05
+    )
+
+
+def test_effect_size_interval_covers_the_true_one() -> None:
+    rng = np.random.default_rng(3)
+    covered = 0
+    for i in range(200):
+        found = effect_size(pairs_of(rng.normal(0.5, 1, (1, 30))), resamples=400, seed=i)
+        covered += found.low <= 0.5 <= found.high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_effect_size_resamples_seeds_as_a_whole() -> None:
+    rng = np.random.default_rng(4)
+    shared = np.tile(rng.normal(0.3, 1, 6), (8, 1)) + rng.normal(0, 0.01, (8, 6))
+    apart = rng.permuted(shared.ravel()).reshape(8, 6)
+    wide, narrow = (effect_size(pairs_of(grid)) for grid in (shared, apart))
+    assert wide.mean == pytest.approx(narrow.mean)
+    assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
+
+
+@pytest.mark.parametrize("grid", [[[0.2]], [[0.1, 0.3]], [[0.1, 0.1], [0.1, 0.1]]])
+def test_no_effect_size_without_spread_or_pairs(grid: list[list[float]]) -> None:
+    found = effect_size(pairs_of(np.array(grid)))
+    assert math.isnan(found.mean)
+    assert math.isnan(found.low)
+
+
+def test_a_bound_that_resamples_without_spread_reach_is_open() -> None:
+    found = effect_size(pairs_of(np.array([[0.1, 0.2, 0.4]])))  # 1 of 9 resamples is one value
+    assert math.isfinite(found.low)
+    assert math.isnan(found.high)
+
+
+# --- many tests ------------------------------------------------------------------------------
+
+
+def test_holm_known_values() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_lies_between_no_correction_and_bonferroni(p: list[float]) -> None:
+    adjusted = holm(p)
+    for raw, found in zip(p, adjusted, strict=True):
+        assert raw <= found <= min(1, len(p) * raw)
+    order = np.argsort(p, kind="stable")
+    assert (np.diff(np.array(adjusted)[order]) >= 0).all()
+    # Rejecting by adjusted p is the step-down procedure: stop at the first p that is too large.
+    rejected = 0
+    for rank, i in enumerate(order):
+        if p[i] * (len(p) - rank) >= 0.05:
+            break
+        rejected += 1
+    assert sum(found < 0.05 for found in adjusted) == rejected
 
 
 # --- verdicts ------------------------------------------------------------------------------------
@@ -170,3 +251,26 @@ def test_verdicts(effect: PairedEffect, direction: int, label: str, reason: str)
 def test_margin_must_be_positive() -> None:
     with pytest.raises(ValueError, match="margin: got 0"):
         judge(effect_of(0, -1, 1), margin=0)
+
+
+@pytest.mark.parametrize(
+    ("p", "adjusted", "n_pairs", "label", "reason"),
+    [
+        (0.01, 0.03, 12, "supported", "claimed side"),
+        (0.01, 0.06, 12, "inconclusive", "p = 0.060 after Holm's correction is not below 0.05"),
+        (0.0156, 0.0625, 7, "inconclusive", "smallest of 4 must be below 0.05/4, which 7 pairs"),
+        (0.125, 0.5, 4, "inconclusive", "4 pairs cannot give p < 0.05"),
+    ],
+)
+def test_verdicts_of_a_family(
+    p: float, adjusted: float, n_pairs: int, label: str, reason: str
+) -> None:
+    effect = effect_of(0.03, 0.02, 0.04, p=p, n_pairs=n_pairs)
+    verdict = judge(effect, margin=0.01, tests=4, adjusted_p=adjusted)
+    assert verdict.label == label
+    assert reason in verdict.reason
+
+
+def test_a_correction_never_turns_harm_into_doubt() -> None:
+    verdict = judge(effect_of(-0.03, -0.04, -0.02), margin=0.01, tests=9, adjusted_p=0.5)
+    assert verdict.label == "not supported"

@@ -83,7 +83,7 @@ def by_hand(records: Records, quantity: str, strategy: str) -> float:
     if quantity == "generalization":
         return mean_over_tasks(rows_of(records, "train", split="test", **arm))
     if quantity.startswith("merging"):
-        rows = rows_of(records, "interpolate", space="fusion", **arm)
+        rows = rows_of(records, "interpolate", operator="fusion", **arm)
         count = 3 if quantity.endswith("1:1:1") else 2
         weights = {"1:2": (0.333, 0.667), "1:1": (0.5,), "1:1:1": (1 / 3,)}[quantity.split()[1]]
         return mean_over_tasks(

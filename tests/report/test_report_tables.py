@@ -68,10 +68,13 @@ def test_csv_gives_back_the_same_numbers(few: dict[str, list[Path]], folder: Pat
 
 def test_paper_rows_say_what_they_are(folder: Path) -> None:
     table = read(folder, "multitask_merging")
-    paper = table[table["kind"] == "paper"].set_index(["space", "strategy"])
-    assert paper.loc[("fusion", "vanilla"), "mean"] == pytest.approx(0.5935)
-    assert paper.loc[("ensemble", "coto"), "difference"] == pytest.approx(0.0414)
-    assert set(paper["task"]) == {"paper, DeBERTa-v3-base, six GLUE tasks"}
+    paper = table[table["kind"] == "paper"].set_index(["operator", "strategy", "task"])
+    label = "paper, DeBERTa-v3-base, six GLUE tasks, lr {}"
+    assert set(paper.index.get_level_values("task")) == {label.format("5e-4"), label.format("1e-3")}
+    assert paper.loc[("fusion", "vanilla", label.format("5e-4")), "mean"] == pytest.approx(0.5935)
+    assert paper.loc[("ensemble", "coto", label.format("5e-4")), "difference"] == pytest.approx(
+        0.0414
+    )
     assert paper["source"].str.startswith("exact; ").all()
     text = (folder / "pruning.md").read_text()
     assert "paper: CLIP ViT-B/16, 11 image sets" in text
@@ -81,7 +84,9 @@ def test_paper_rows_say_what_they_are(folder: Path) -> None:
 
 def test_display_has_percent_and_intervals(folder: Path) -> None:
     text = (folder / "multitask_merging.md").read_text()
-    assert "| adapter | space | task | metric | seeds | vanilla | coto | coto − vanilla |" in text
+    assert (
+        "| adapter | operator | task | metric | seeds | vanilla | coto | coto − vanilla |" in text
+    )
     assert "[+" in text
     latex = (folder / "multitask_merging.tex").read_text()
     assert r"\toprule" in latex
@@ -160,12 +165,12 @@ def test_more_strategies_get_columns_of_their_own(tmp_path: Path) -> None:
 
 def frame(**columns: Any) -> pd.DataFrame:
     arm = {"suite": "s", "task": "t", "adapter": "lora", "strategy": "coto"}
-    return pd.DataFrame(arm | {"metric": "accuracy", "headline": True} | columns)
+    return pd.DataFrame(arm | {"metric": "accuracy", "headline": True, "repeat": 0} | columns)
 
 
 def test_barrier_is_measured_from_the_line_between_the_ends() -> None:
     weights = [0.0, 0.25, 0.5, 0.75, 1.0]
-    path = {"seeds": "0-1", "space": "fusion", "weight": weights}
+    path = {"seeds": "0-1", "operator": "fusion", "weight": weights}
     sagging = barriers(frame(**path, value=[0.8, 0.6, 0.5, 0.7, 0.9]))
     assert sagging["value"].tolist() == pytest.approx([0.35])
     assert barriers(frame(**path, value=[0.8, 0.9, 0.9, 0.9, 0.9]))["value"].tolist() == [0.0]
@@ -174,7 +179,9 @@ def test_barrier_is_measured_from_the_line_between_the_ends() -> None:
 
 
 def test_pruned_mean_counts_both_parities_as_one() -> None:
-    rows = frame(seed=0, keep=["all", "odd", "even", "low"], value=[1.0, 0.2, 0.4, 0.7])
+    rows = frame(
+        seed=0, method="structured", keep=["all", "odd", "even", "low"], value=[1.0, 0.2, 0.4, 0.7]
+    )
     assert pruned_mean(rows)["value"].tolist() == pytest.approx([(0.3 + 0.7) / 2])
 
 
@@ -190,3 +197,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_atomically(path, math.pi)  # type: ignore[arg-type]
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_the_paper_does_not_prune_has_no_number_of_its(few: dict[str, list[Path]]) -> None:
+    frames = load_frames(few)
+    prune = frames["prune"]
+    encoder = prune[prune["keep"] == "low"].assign(keep="vision")
+    table = TABLES["pruning"](frames | {"prune": pd.concat([prune, encoder])}, FAST, Style())
+    paper = table.display.set_index(["adapter", "kept"]).filter(like="paper").squeeze()
+    assert paper["lora", "vision"] == paper["dora", "low"] == ""
+    assert paper["lora", "low"] != ""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from peft import PeftModel
@@ -17,9 +18,12 @@ from coto.config import paths
 from coto.evaluate.classify import predict
 from coto.operators.adapter import deltas
 from coto.stages import interpolate, merge, prune, select
+from coto.stages.evaluation import Evaluator, _first
 from coto.tasks.encode import encode
+from coto.tasks.registry import TASKS
 from coto.training import add_adapter
 from coto.workbench.changed import base_weights, changed
+from coto.workbench.encoder import EncoderBench
 from tests.stages.conftest import AT, job_of, plan_of
 
 CPU = device.resolve("cpu", "fp32")
@@ -85,37 +89,104 @@ def rows_of(path: Path) -> list[dict]:
     return record.read(path)["rows"]
 
 
+def unpruned(path: Path) -> float:
+    """The score with all adapters kept."""
+    rows = (row for row in rows_of(path) if row["method"] == "structured")
+    (value,) = (row["value"] for row in rows if row["keep"] == "all")
+    return value
+
+
 def test_ends_of_the_path_are_the_seeds_in_both_spaces(two_seeds):
     out = two_seeds / "path.json"
     plan = plan_of(suites={"glue": {"interpolate": {"weights": [0.0, 0.5, 1.0]}}})
     interpolate.run(job_of(two_seeds, plan.interpolate("glue", "lora", "coto", "0-1")), out)
-    value = {(r["space"], r["weight"]): r["value"] for r in rows_of(out)}
+    value = {(r["operator"], r["weight"]): r["value"] for r in rows_of(out)}
     assert len(value) == 6
     for seed, weight in ((0, 0.0), (1, 1.0)):
         alone = two_seeds / f"seed{seed}.json"
         prune.run(job_of(two_seeds, plan.prune("glue", "lora", "coto", str(seed))), alone)
-        (all_kept,) = (r["value"] for r in rows_of(alone) if r["keep"] == "all")
-        assert value["fusion", weight] == value["ensemble", weight] == all_kept
+        assert value["fusion", weight] == value["ensemble", weight] == unpruned(alone)
 
 
 def test_pruning_counts_what_it_keeps(two_seeds):
     out = two_seeds / "prune.json"
     prune.run(job_of(two_seeds, plan_of().prune("glue", "lora", "coto", "0")), out)
-    kept = {row["keep"]: row["adapters_kept"] for row in rows_of(out)}
+    rows = [row for row in rows_of(out) if row["method"] == "structured"]
+    kept = {row["keep"]: row["adapters_kept"] for row in rows}
     assert kept == {
         "all": 18, "odd": 9, "even": 9, "low": 6, "middle": 6, "high": 6,
         "query": 6, "key": 6, "value": 6,
     }  # fmt: skip
     assert {row["adapters_total"] for row in rows_of(out)} == {18}
+    assert {row["keep"]: row["sparsity"] for row in rows}["low"] == pytest.approx(2 / 3)
+
+
+def test_unstructured_pruning_begins_at_the_model_and_repeats_what_it_draws(two_seeds):
+    out = two_seeds / "prune.json"
+    sparse = {"sparsities": [0.0, 0.5, 0.95], "repeats": 2}
+    methods = ["magnitude-factors-global", "magnitude-delta-layer", "random-factors-global"]
+    plan = plan_of(suites={"glue": {"prune": {"unstructured": {**sparse, "methods": methods}}}})
+    prune.run(job_of(two_seeds, plan.prune("glue", "lora", "coto", "0")), out)
+    rows = [row for row in rows_of(out) if row["method"] != "structured"]
+    assert {row["value"] for row in rows if not row["sparsity"]} == {unpruned(out)}
+    count = {name: sum(row["method"] == name for row in rows) for name in methods}
+    assert count == dict(zip(methods, (3, 3, 6), strict=True))
 
 
 def test_merging_one_task_with_weight_one_is_that_task(two_seeds):
-    plan = plan_of()
+    operators = ["fusion", "ensemble", "lora-align"]
+    plan = plan_of(suites={"glue": {"merge": {"operators": operators}}})
     out, alone = two_seeds / "merge.json", two_seeds / "prune.json"
     merge.run(job_of(two_seeds, plan.merge("glue", "lora", "coto", "0")), out)
     prune.run(job_of(two_seeds, plan.prune("glue", "lora", "coto", "0")), alone)
-    (expected,) = (row["value"] for row in rows_of(alone) if row["keep"] == "all")
-    assert [row["value"] for row in rows_of(out)] == [expected, expected]
+    assert [row["value"] for row in rows_of(out)] == [unpruned(alone)] * 3
+
+
+def test_a_sweep_scores_sets_of_modules_as_pruning_does(two_seeds):
+    job = job_of(two_seeds, plan_of().prune("glue", "lora", "coto", "0"))
+    evaluator = Evaluator(job, limit=5)
+    adapter = read_adapter(job.adapter("movies", 0))
+    change = deltas(adapter, evaluator.weights(list(adapter.modules)))
+    masks = [frozenset(m for m in change if end in m) for end in ("query", "", ".3.", "nothing")]
+    losses = set()
+    for mask, (found,) in zip(
+        masks, evaluator.sweep("movies", change, adapter.heads, masks), strict=True
+    ):
+        on = {module: change[module] for module in mask}
+        (expected,) = evaluator.score("movies", on, adapter.heads)
+        assert np.array_equal(found.outputs, expected.outputs)
+        assert found.outputs.shape == (5, 2)
+        assert found.metrics == expected.metrics
+        logits, labels = torch.tensor(found.outputs), torch.tensor(found.targets)
+        loss = torch.nn.functional.cross_entropy(logits, labels).item()
+        assert found.loss == pytest.approx(loss, rel=1e-5)
+        losses.add(found.loss)
+    assert len(losses) == len(masks)
+
+
+def test_a_regressions_loss_is_its_squared_error(root):
+    settings = job_of(root, plan_of().prune("glue", "lora", "coto", "0")).settings
+    lengths = {"batch_tokens": 256, "max_lengths": {"stsb": 32}}
+    entry = {"num_labels": 1}
+    bench = EncoderBench({**settings, "entry": entry, "evaluation": lengths}, CPU, 0)
+    rows = pd.DataFrame({"text": list("abc"), "text_pair": list("abd"), "idx": range(3)})
+    rows["label"] = [5.0, 4.5, 0.0]
+    (scores,) = bench.score(bench.model, TASKS["stsb"], rows)
+    errors = scores.items["prediction"] - rows["label"]
+    assert scores.loss == pytest.approx((errors**2).mean())
+    assert scores.targets.tolist() == rows["label"].tolist()
+
+
+def test_a_limit_keeps_the_first_rows_of_each_set():
+    rows = pd.DataFrame({"set": list("aabab"), "idx": range(5)})
+    rows.attrs["class_names"] = ["x", "y"]
+    assert _first(rows, None) is rows
+    found = _first(rows, 2)
+    assert found["idx"].tolist() == [0, 1, 2, 4]
+    assert found.index.tolist() == [0, 1, 2, 3]
+    assert found.attrs == rows.attrs
+    assert _first(rows.drop(columns="set"), 3)["idx"].tolist() == [0, 1, 2]
+    assert _first(rows, 9)["idx"].tolist() == [*range(5)]
 
 
 def test_selection_takes_the_best_mean_and_the_smaller_of_equals(tmp_path):

@@ -29,7 +29,8 @@ LR = {"lora": "0.004", "dora": "0.004", "hira": "0.01"}
 def trained(root: Path, plan: Plan, adapter: str, strategy: str, seed: int = 0) -> dict:
     job = job_of(root, plan.train(*AT, adapter, strategy, LR[adapter], str(seed)))
     folder = root / f"{adapter}-{strategy}-{seed}"
-    train.run(job, folder / "adapter", folder / "answers.parquet", folder / "train.json")
+    outputs = ("answers.parquet", "gradients.json", "train.json")
+    train.run(job, folder / "adapter", *(folder / name for name in outputs))
     return load_file(folder / "adapter" / "adapter_model.safetensors")
 
 
@@ -73,6 +74,12 @@ def test_the_record_says_what_a_reader_must_know(root):
     assert environment["device"] == "CPU"
     assert environment["precision"] == "fp32"
     assert environment["peak_memory_mb"] > 100
+    gradients = json.loads((root / "lora-coto-0" / "gradients.json").read_text())["rows"]
+    assert {row["layer"] for row in gradients} == set(range(6))
+    assert sum(row["steps"] for row in gradients if row["layer"] == 0) == 4
+    # Not every block trains at every step of CoTo; where one does, it has a gradient.
+    assert any(row["steps_active"] < row["steps"] for row in gradients)
+    assert any(row["norm"] > 0 for row in gradients)
     rows = record["rows"]
     assert {(row["split"], row["n"]) for row in rows} == {("validation", 8), ("test", 12)}
     assert all(row["headline"] for row in rows if row["metric"] == "accuracy")
@@ -104,7 +111,7 @@ def test_kill_and_resume_is_the_uninterrupted_run(root, forks):
     command = [
         "train", "--settings", settings, "--root", str(root), "--code", "x",
         "--adapter", str(out / "adapter"), "--answers", str(out / "answers.parquet"),
-        "--out", str(out / "train.json"),
+        "--gradients", str(out / "gradients.json"), "--out", str(out / "train.json"),
     ]  # fmt: skip
     process = forks.start(command_line, command)
     deadline = time.monotonic() + 120
@@ -119,6 +126,11 @@ def test_kill_and_resume_is_the_uninterrupted_run(root, forks):
     assert again.wait() == 0, again.output
     assert "going on from checkpoint-" in again.output
     assert same(load_file(out / "adapter" / "adapter_model.safetensors"), whole)
+    norms = [
+        json.loads((folder / "gradients.json").read_text())["rows"]
+        for folder in (out, root / "lora-coto-0")
+    ]
+    assert norms[0] == norms[1]
     assert not list(root.glob(".checkpoints/*/checkpoint-*"))
 
 
@@ -144,7 +156,7 @@ def test_missing_rows_are_one_line_on_the_command_line(tmp_path):
     command = [
         sys.executable, "-m", "coto", "train", "--settings", settings, "--root", str(tmp_path),
         "--adapter", str(tmp_path / "a"), "--answers", str(tmp_path / "i.parquet"),
-        "--out", str(tmp_path / "o.json"),
+        "--gradients", str(tmp_path / "g.json"), "--out", str(tmp_path / "o.json"),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2

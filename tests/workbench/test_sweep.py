@@ -11,7 +11,7 @@ import torch
 
 from coto.device import Compute
 from coto.errors import CotoError
-from coto.operators.prune import place_of
+from coto.operators.place import place_of
 from coto.tasks.images import ImageTask
 from coto.tasks.registry import TASKS
 from coto.tasks.task import Task

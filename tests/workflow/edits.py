@@ -5,7 +5,10 @@ from collections.abc import Callable
 from tests.workflow.conftest import Planned
 
 REPORT = {"tables", "figures", "claims"}
-USES_ADAPTERS = {"interpolate", "merge", "prune"}
+MERGES = {"interpolate", "merge"}
+# Runs of single arms; ``geometry`` compares those of all arms.
+USES_ARMS = {*MERGES, "prune", "subnetworks"}
+USES_ADAPTERS = {*USES_ARMS, "geometry"}
 USES_MODEL = {"train", "overhead", *USES_ADAPTERS}
 Expected = Callable[[Planned], bool]
 
@@ -47,6 +50,34 @@ CONFIG_EDITS: dict[str, tuple[dict, Expected]] = {
         {"suites": {"glue": {"merge": {"weights": {"movies": 0.7, "same-source": 0.3}}}}},
         rules("merge", suite="glue"),
     ),
+    "an operator's setting": (
+        {"suites": {"glue": {"merging": {"settings": {"ties": {"keep": 0.5}}}}}},
+        rules(*MERGES, suite="glue"),
+    ),
+    "a setting of an operator that only tasks are merged by": (
+        {"suites": {"glue": {"merging": {"settings": {"dare": {"drop": 0.3}}}}}},
+        rules("merge", suite="glue"),
+    ),
+    "an operator's setting in full": (
+        {"suites": {"glue": {"merging": {"settings": {"ties": {"scale": 1}}}}}},
+        nothing,
+    ),
+    "the draws of LoRA-LEGO": (
+        {"suites": {"glue": {"merging": {"repeats": 3}}}},
+        rules(*MERGES, suite="glue"),
+    ),
+    "a sparsity": (
+        {"suites": {"glue": {"prune": {"unstructured": {"sparsities": [0.0, 0.9]}}}}},
+        rules("prune", suite="glue"),
+    ),
+    "the subsets of adapters": (
+        {"suites": {"glue": {"subnetworks": {"samples": 7}}}},
+        rules("subnetworks", suite="glue"),
+    ),
+    "when CoTo is stopped early": (
+        {"suites": {"glue": {"subnetworks": {"early_stop": 0.6}}}},
+        chain(lambda j: j.suite == "glue" and j.rule != "overhead"),
+    ),
     "what pruning keeps": (
         {"suites": {"images": {"prune": {"keep": ["all", "odd", "high"]}}}},
         rules("prune", suite="images"),
@@ -65,7 +96,7 @@ CONFIG_EDITS: dict[str, tuple[dict, Expected]] = {
     ),
     "one strategy's p0": (
         {"strategies": {"coto": {"p0": 0.2}}},
-        chain(lambda j: j.strategy == "coto" or j.rule == "overhead"),
+        chain(lambda j: j.strategy == "coto" or j.rule in ("overhead", "geometry")),
     ),
     "two values swapped": (
         {"suites": {"glue": {"train": {"steps": 8, "batch_size": 6}}}},
@@ -104,10 +135,13 @@ CONFIG_EDITS: dict[str, tuple[dict, Expected]] = {
         {"studies": {"deeper": {"suite": "images", "strategies": ["vanilla", "coto-high"]}}},
         nothing,
     ),
-    "a seed taken away": ({"suites": {"glue": {"seeds": [0]}}}, report),
+    "a seed taken away": (
+        {"suites": {"glue": {"seeds": [0]}}},
+        rules("geometry", suite="glue"),
+    ),
     "a strategy taken away": (
         {"suites": {"glue": {"strategies": ["vanilla"]}}},
-        rules("overhead", suite="glue"),
+        rules("overhead", "geometry", suite="glue"),
     ),
 }
 
@@ -122,7 +156,23 @@ SOURCE_EDITS: dict[str, tuple[str, str | None, Expected]] = {
     "a statement in merge.py": (
         "coto/operators/merge.py",
         "EDIT = 1\n",
-        rules("interpolate", "merge"),
+        rules(*MERGES),
+    ),
+    "a statement in one operator": ("coto/operators/lego.py", "EDIT = 1\n", rules(*MERGES)),
+    "a statement in an operator that only tasks are merged by": (
+        "coto/operators/knots.py",
+        "EDIT = 1\n",
+        rules("merge"),
+    ),
+    "a new entry among the operators": (
+        "coto/operators/registry.py",
+        'OPERATORS["again"] = OPERATORS["fusion"]\n',
+        nothing,
+    ),
+    "a statement in the Shapley values": (
+        "coto/analysis/shapley.py",
+        "EDIT = 1\n",
+        rules("subnetworks"),
     ),
     "a statement in prune.py": ("coto/operators/prune.py", "EDIT = 1\n", rules("prune")),
     "a statement in the method": (

@@ -20,9 +20,9 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from coto.config.plan import FIGURES, TABLES
+from coto.config.outputs import FIGURES, TABLES
 from tests.workflow.conftest import Checkout, Planned
-from tests.workflow.edits import CONFIG_EDITS, REPORT, SOURCE_EDITS, USES_ADAPTERS
+from tests.workflow.edits import CONFIG_EDITS, REPORT, SOURCE_EDITS, USES_ADAPTERS, USES_ARMS
 
 RESULTS = "results/smoke"
 
@@ -92,17 +92,18 @@ def swapped(path: Path, change: Callable):
 def test_a_seed_more_is_that_seeds_chain(finished: Checkout, every_job: set[Planned]):
     (finished.root / "edit.yaml").write_text("suites: {glue: {seeds: [0, 1, 2]}}")
     found = finished.planned("edit.yaml")
-    new = {job for job in found if job.rule not in REPORT}
+    new = {job for job in found if job.rule not in {"geometry", *REPORT}}
     assert {job.rule for job in found} == {"train", *USES_ADAPTERS, *REPORT}
     assert all("2" in (job.seed or job.seeds).split("-") for job in new)
     glue = {job for job in every_job if job.suite == "glue"}
     trained = {(j.task, j.adapter, j.strategy) for j in glue if j.rule == "train"}
     arms = {(adapter, strategy) for _, adapter, strategy in trained}
-    counts = {rule: sum(job.rule == rule for job in new) for rule in ("train", *USES_ADAPTERS)}
+    counts = {rule: sum(job.rule == rule for job in new) for rule in ("train", *USES_ARMS)}
     assert counts == {
         "train": len(trained),
         "prune": len(arms),
         "merge": len(arms),
+        "subnetworks": len(arms),
         "interpolate": 3 * len(arms),  # with either old seed, and with both
     }
 
@@ -123,7 +124,7 @@ def test_a_grid_trains_what_is_new_and_selects(finished: Checkout, every_job: se
         "suites: {glue: {learning_rates: {lora-coto: [4.0e-3, 1.0e-3]}}}"
     )
     found = finished.planned("edit.yaml")
-    arm = {job for job in found if job.rule not in REPORT | {"overhead"}}
+    arm = {job for job in found if job.rule not in REPORT | {"overhead", "geometry"}}
     assert {(job.adapter, job.strategy) for job in arm} == {("lora", "coto")}
     assert {job.lr for job in found if job.rule == "train"} == {"0.001"}
     assert sum(job.rule == "select" for job in found) == 2  # tasks
@@ -146,7 +147,16 @@ def test_everything_that_a_person_asks_for_is_there(finished: Checkout):
     claims = (results / "claims.md").read_text()
     for word in ("single-task", "lmc-midpoint", "merging-fusion", "pruning", "training-time"):
         assert word in claims
+    for word in ("dropout-stability", "balanced-contribution", "unstructured-pruning", "variants"):
+        assert word in claims
+    assert (results / "glue/merge/lora-coto/seed0/fusion/adapter_config.json").is_file()
     assert (results / "report.html").stat().st_size > 100_000
+
+
+def test_single_tables_and_figures_are_there_by_name(finished: Checkout):
+    done = finished.snakemake("table_r1", "figure_r5", "table_theorem", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "Nothing to be done" in done.stdout + done.stderr
 
 
 def test_tables_hold_every_arm_and_seed(finished: Checkout):
