@@ -1,7 +1,12 @@
-"""Entry point of ``python -m coto``."""
+"""Entry point of ``python -m coto``: the job server runs the stage, or else this process."""
 
 import sys
 
-from coto.cli import main
+from coto.handover import hand_over
 
-sys.exit(main())
+status = hand_over()
+if status is None:
+    from coto.cli import main
+
+    status = main()
+sys.exit(status)
