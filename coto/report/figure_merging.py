@@ -1,5 +1,7 @@
 """The figure of merging: every operator, all tasks in one adapter and two seeds of a task."""
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,7 +16,15 @@ from coto.report.drawing import (
     new_figure,
     percent_axis,
 )
-from coto.report.panels import at, averages, grouped_bars, named, paper_lines, places
+from coto.report.panels import (
+    at,
+    averages,
+    grouped_bars,
+    hide_empty,
+    named,
+    paper_lines,
+    places,
+)
 from coto.report.paper import paper_values
 from coto.report.quantities import merged_scores, ranked
 from coto.report.quantities_analysis import seed_merges
@@ -50,8 +60,6 @@ def merging(frames: Frames, strategies: Strategies, settings: Settings) -> Figur
     found = places(*tidy.values())
     kinds = dict.fromkeys(settings.kind(suite) or "text" for suite, _ in found)
     papers = [_PAPER[kind] for kind in kinds if kind in _PAPER]
-    gaps = frames["gaps"]
-    operators = ranked("operator", [*pd.concat(tidy.values())["operator"], *gaps["operator"]])
     arms = ranked("strategy", list(pd.concat(tidy.values())["strategy"]))
     columns = max(len(tidy), *(len(paper) for paper in papers), 1)
     shown = new_figure(4.9 * columns + 0.4, 2.2 * (len(found) + len(papers)) + 0.9)
@@ -59,25 +67,38 @@ def merging(frames: Frames, strategies: Strategies, settings: Settings) -> Figur
     for line, place in zip(grid, found, strict=False):
         for axes, (stage, lines) in zip(line, tidy.items(), strict=False):
             here = dict(zip(("suite", "adapter"), place, strict=True))
-            bars = at(lines, **here)
-            grouped_bars(axes, bars, "operator", operators, arms)
-            _mark_gaps(axes, bars, at(gaps, stage=stage, **here), operators)
+            gaps = at(frames["gaps"], stage=stage, **here)
+            _draw(axes, at(lines, **here), arms, set(gaps["operator"]))
             what = "all tasks in one adapter" if stage == "merge" else "two seeds of a task, 1:1"
             axes.set_title(f"{named(place, found)}: {what}", loc="left")
     for line, paper in zip(grid[len(found) :], papers, strict=True):
         for axes, (label, experiment) in zip(line, paper.items(), strict=False):
             lines, quality = _paper_averages(experiment)
-            grouped_bars(axes, lines, "operator", operators, arms, light=True)
+            _draw(axes, lines, arms, light=True)
             axes.set_title(f"paper: {label} ({quality})", loc="left")
-    _finish(grid, operators)
+    for axes in grid[:, 0]:
+        percent_axis(axes, "score")
+    hide_empty(grid)
     legend_above(shown, *grid.flat)
     return shown
 
 
-def _mark_gaps(axes: Axes, bars: pd.DataFrame, gaps: pd.DataFrame, operators: list[str]) -> None:
-    """Say where an operator has no bar because it is not defined there."""
+def _draw(
+    axes: Axes,
+    bars: pd.DataFrame,
+    arms: list[str],
+    gaps: Collection[str] = (),
+    *,
+    light: bool = False,
+) -> None:
+    """Bars of the operators that were measured, and a word in the place of one that has a gap."""
+    missing = set(gaps) - set(bars["operator"])
+    operators = ranked("operator", [*bars["operator"], *missing])
+    if not operators:
+        return
+    grouped_bars(axes, bars, "operator", operators, arms, light=light)
     for place, operator in enumerate(operators):
-        if operator in set(gaps["operator"]) - set(bars["operator"]):
+        if operator in missing:
             axes.text(
                 place,
                 4,
@@ -88,6 +109,10 @@ def _mark_gaps(axes: Axes, bars: pd.DataFrame, gaps: pd.DataFrame, operators: li
                 fontsize=8,
                 color="#555555",
             )
+    axes.set_xticks(
+        np.arange(len(operators)), operators, rotation=30, ha="right", rotation_mode="anchor"
+    )
+    axes.set(xlim=(-0.6, max(len(operators), 4) - 0.4), ylim=(0, 100))
 
 
 def _paper_averages(experiment: str) -> tuple[pd.DataFrame, str]:
@@ -106,17 +131,3 @@ def _paper_averages(experiment: str) -> tuple[pd.DataFrame, str]:
         ),
         unit=100,
     )
-
-
-def _finish(grid: np.ndarray, operators: list[str]) -> None:
-    for axes in grid.flat:
-        if not axes.has_data():
-            axes.set_visible(False)
-            continue
-        axes.set_xticks(
-            np.arange(len(operators)), operators, rotation=30, ha="right", rotation_mode="anchor"
-        )
-        axes.set_xlim(-0.6, len(operators) - 0.4)
-        axes.set_ylim(0, 100)
-    for axes in grid[:, 0]:
-        percent_axis(axes, "score")

@@ -21,6 +21,7 @@ from coto.report.panels import (
     averages,
     curves,
     grouped_bars,
+    hide_empty,
     named,
     paper_lines,
     places,
@@ -121,6 +122,7 @@ def unstructured_pruning(frames: Frames, strategies: Strategies, settings: Setti
         axes.set_title(_METHODS[method])
     for axes in grid[-1]:
         axes.set(xlabel="entries set to zero (%)", xlim=(-3, 103), xticks=(0, 25, 50, 75, 100))
+    hide_empty(grid)
     legend_above(shown, *grid[:, 0])
     return shown
 

@@ -17,7 +17,7 @@ from coto.report.drawing import (
     message,
     new_figure,
 )
-from coto.report.panels import at, curves, named, places, show_means
+from coto.report.panels import at, curves, hide_empty, named, places, show_means
 from coto.report.quantities import ranked
 from coto.report.quantities_analysis import stability_curve
 from coto.report.settings import Settings
@@ -59,7 +59,7 @@ def dropout_stability(frames: Frames, strategies: Strategies, settings: Settings
         line[1].set_ylabel("expected loss (nats)")
     for axes in grid[-1]:
         axes.set(xlabel="q, chance that a layer's adapter is kept", xticks=(0, 0.25, 0.5, 0.75, 1))
-    legend_above(shown, grid[0][0])
+    legend_above(shown, *grid.flat)
     return shown
 
 
@@ -97,6 +97,8 @@ def theorem(frames: Frames, strategies: Strategies, settings: Settings) -> Figur
     for i, (suite, adapter) in enumerate(found):
         for upper, lower, arm in zip(grid[2 * i], grid[2 * i + 1], arms, strict=True):
             here = at(means, suite=suite, adapter=adapter, strategy=arm)
+            if here.empty:
+                continue
             losses = here.pivot(index="x", columns="measure", values="value")
             _draw_losses(upper, losses)
             _draw_slack(lower, losses)
@@ -105,6 +107,7 @@ def theorem(frames: Frames, strategies: Strategies, settings: Settings) -> Figur
         grid[2 * i + 1, 0].set_ylabel("loss − bound")
     for axes in grid[-1]:
         axes.set(xlabel="p, chance that a layer is on", xticks=(0, 0.25, 0.5, 0.75, 1))
+    hide_empty(grid)
     _legend(shown, set(means["measure"]))
     return shown
 

@@ -168,6 +168,20 @@ def curves(
             )
 
 
+def hide_empty(grid: np.ndarray) -> None:
+    """Hide the panels that nothing was drawn in; what they share with others moves to these."""
+    for axes in grid.flat:
+        axes.set_visible(axes.has_data())
+    for column in grid.T:
+        for axes in [axes for axes in column if axes.get_visible()][-1:]:
+            axes.tick_params(labelbottom=True)
+            axes.set_xlabel(column[-1].get_xlabel())
+    for line in grid:
+        for axes in [axes for axes in line if axes.get_visible()][:1]:
+            axes.tick_params(labelleft=True)
+            axes.set_ylabel(line[0].get_ylabel())
+
+
 def show_means(axes: Axes, means: pd.Series, *, factor: float = 100.0, least: float = 5.0) -> None:
     """Show the means; intervals, which few seeds make wide, may reach beyond the picture.
 

@@ -24,8 +24,10 @@ from coto.report.quantities import (
 
 RUN = [*ARM, "seed"]
 THIRDS = ORDER["third"]
-# Below it, in units of the measure, a sum of contributions is too small to be shared out.
+# A sum of contributions below it, in units of the measure, is too small to be shared out; so is one
+# that is but what is left of contributions that cancel.
 _SMALLEST_SUM = {"score": 0.005, "loss": 0.01}
+_LEAST_LEFT = 0.5
 # What the weights of a run are compared with; the first two are other runs.
 RELATIONS = ORDER["relation"]
 
@@ -110,11 +112,13 @@ def alignment(measured: pd.DataFrame) -> pd.DataFrame:
 def top_share(subnetworks: pd.DataFrame, measure: str) -> pd.DataFrame:
     """Share of Σφ that the highest third of the layers holds; ``balanced``: its share of players.
 
-    Runs whose Σφ is too small to be shared out, below 0.005 of a score or 0.01 nats, are left out.
+    Runs whose Σφ is too small to be shared out are left out: below 0.005 of a score or 0.01 nats,
+    or below half of Σ|φ|, where contributions cancel and shares of what is left mean nothing.
     """
     rows = with_third(contributions(subnetworks, measure))
-    sums = rows.groupby(RUN)["value"].sum()
-    kept = sums[sums.abs() >= _SMALLEST_SUM[measure]].rename("sum").reset_index()
+    sums = rows.assign(size=rows["value"].abs()).groupby(RUN)[["value", "size"]].sum()
+    least = (_LEAST_LEFT * sums["size"]).clip(lower=_SMALLEST_SUM[measure])
+    kept = sums[sums["value"].abs() >= least].reset_index()[RUN]
     return _share_of_top(rows.merge(kept, on=RUN))
 
 

@@ -54,7 +54,8 @@ def shapley(frames: Frames, settings: Settings, style: Style) -> Table:
         settings,
         style,
         "v is the score, or minus the loss: φ is positive where a player helps. Thirds count the "
-        "layers of each stack. Runs whose Σφ is below 0.5 points or 0.01 nats have no share.",
+        "layers of each stack. Runs whose Σφ is below 0.5 points or 0.01 nats, or below half of "
+        "Σ|φ| because contributions cancel, have no share.",
         "Σφ must be v(all) − v(none), which sampling does not use; the residual is their distance "
         "in standard errors of Σφ, of sampled runs.",
         *_effort(rows[rows["analysis"] == "shapley"]),
@@ -160,8 +161,8 @@ def theorem(frames: Frames, settings: Settings, style: Style) -> Table:
         "p = 1, where both are the same model, are left out here; the CSV has every p (x).",
         "The theorem is Jensen's inequality: it needs a loss that is convex in what is averaged. "
         "Cross-entropy is convex in the averaged outputs, so that bound is guaranteed. The "
-        "averaged weights, W₀ + (j/n)ΔW, are those of the paper's theorem; a transformer's loss is "
-        "not convex in its weights, so that bound may be broken.",
+        "averaged weights, W₀ + (j/n)ΔW, are our reading of the paper's theorem; a transformer's "
+        "loss is not convex in its weights, so that bound may be broken.",
         _EARLY,
     )
 

@@ -63,8 +63,10 @@ def test_layers_count_within_their_stack() -> None:
 
 
 def test_negative_contributions_count_and_sums_near_zero_are_left_out() -> None:
-    rows = shapley_rows([-0.1, 0.0, 0.3], [0, 1, 2])
-    assert analysis.top_share(rows, "score")["value"].tolist() == pytest.approx([0.3 / 0.2])
+    rows = shapley_rows([-0.1, 0.0, 0.5], [0, 1, 2])
+    assert analysis.top_share(rows, "score")["value"].tolist() == pytest.approx([0.5 / 0.4])
+    # What is left where contributions cancel is no whole that could be shared out.
+    assert analysis.top_share(shapley_rows([-0.1, 0.0, 0.2], [0, 1, 2]), "score").empty
     assert analysis.top_share(shapley_rows([-0.1, 0.0, 0.104], [0, 1, 2]), "score").empty
     assert analysis.imbalance(shapley_rows([0.0] * 3, [0, 1, 2]), "score").empty
 
