@@ -60,4 +60,5 @@ def _has_bf16(device: str) -> bool:
     """Whether bf16 products are faster than fp32 here, not merely emulated."""
     if device == "cuda":
         return torch.cuda.get_device_capability() >= (8, 0)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    # With AVX-512's bf16 instructions alone, casting costs more than the products save.
+    return torch.cpu._is_amx_tile_supported()
