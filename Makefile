@@ -9,7 +9,7 @@ READY := .venv/.ready
 CONFIG ?=
 ARGS ?=
 
-.PHONY: help reproduce test check format docs backbone clean
+.PHONY: help reproduce test check format docs benchmark backbone clean
 
 reproduce: $(READY)
 	@$(BIN)/python -m coto.reproduce $(if $(CONFIG),--configfile $(CONFIG)) $(ARGS)
@@ -32,6 +32,10 @@ format: $(READY)
 docs: $(READY)
 	$(BIN)/python -m coto.config.reference
 
+benchmark: $(READY)
+	$(BIN)/python -m benchmarks.sweep
+	$(BIN)/python -m benchmarks.job_start
+
 backbone: $(READY)
 	$(BIN)/python -m coto.backbones.pretrain --out coto/backbones/glyphs $(ARGS)
 
@@ -41,7 +45,8 @@ clean:
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
 	@echo "make format       format everything"
-	@echo "make docs         configuration reference and schema from the typed models"
+	@echo "make docs         pages on the configuration and the operators, from the code"
+	@echo "make benchmark    what the sweep over subsets and the job server save"
 	@echo "make backbone     the small image backbone anew: about 40 minutes on one core"
 
 $(READY): envs/constraints.txt pyproject.toml

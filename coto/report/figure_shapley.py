@@ -15,6 +15,8 @@ from coto.report.settings import Settings
 
 _PAPER = {"LoRA": "vanilla", "CoTo": "coto", "early CoTo": "coto-early"}
 _WITHIN = {"LoRA-CoTo": "coto", "early-stopped CoTo": "coto-early"}
+# An even share, in percent, of the paper's highest third: 4 of 12 layers.
+_EVEN = 100 * 4 / 12
 _LANE = 0.24  # inches of a row of a heat map
 
 
@@ -123,11 +125,12 @@ def _draw_sums_and_shares(
     _bars(right, ours, "place", groups, arms)
     theirs, _ = paper_lines([({"strategy": "vanilla", "place": "paper"}, lora)])
     _bars(right, theirs, "place", groups, arms, light=True)
-    balance = 100 * shares["balanced"].mean()
-    right.axhline(balance, color="#555555", linewidth=0.9, linestyle="--")
-    _draw_within(right, len(groups) - 1, balance, arms)
+    even = [*(100 * at(ours, place=name)["balanced"].mean() for name in groups[:-1]), _EVEN]
+    x = np.arange(len(groups))
+    right.hlines(even, x - 0.48, x + 0.48, color="#555555", lw=0.9, ls="--")
+    _draw_within(right, len(groups) - 1, arms)
     right.set_title(
-        "share of the highest third of the layers\n"
+        "share of the highest third of the layers (dashed: an even share)\n"
         f"(paper: {lora.quality}; of CoTo, the range it stays within)",
         loc="left",
     )
@@ -149,7 +152,7 @@ def _bars(
     axes.set_xticks(np.arange(len(groups)), [group.replace(", ", "\n") for group in groups])
 
 
-def _draw_within(axes: Axes, x: int, balance: float, arms: list[str]) -> None:
+def _draw_within(axes: Axes, x: int, arms: list[str]) -> None:
     """How far from balance CoTo's shares are at most in the paper: a range, without a mean."""
     for method, arm in _WITHIN.items():
         if arm in arms:
@@ -162,7 +165,7 @@ def _draw_within(axes: Axes, x: int, balance: float, arms: list[str]) -> None:
                 at_x,
                 2 * off,
                 0.79 / len(arms),
-                bottom=balance - off,
+                bottom=_EVEN - off,
                 color=look(arms, arm)[0],
                 alpha=LIGHT,
             )
