@@ -173,7 +173,10 @@ def hide_empty(grid: np.ndarray) -> None:
     for axes in grid.flat:
         axes.set_visible(axes.has_data())
     for column in grid.T:
-        for axes in [axes for axes in column if axes.get_visible()][-1:]:
+        seen = [axes for axes in column if axes.get_visible()]
+        for axes in seen[:1]:
+            axes.set_title(column[0].get_title())
+        for axes in seen[-1:]:
             axes.tick_params(labelbottom=True)
             axes.set_xlabel(column[-1].get_xlabel())
     for line in grid:

@@ -17,6 +17,7 @@ from matplotlib.text import Text
 from coto.method.schedule import Schedule
 from coto.report.drawing import LOOKS
 from coto.report.figures import FIGURES
+from coto.report.panels import hide_empty
 from coto.report.records import load_frames
 from coto.report.settings import Settings
 from coto.stages.figures import build_figures
@@ -138,3 +139,19 @@ def test_arms_that_one_suite_lacks_leave_no_hole(
 def test_looks_differ_by_more_than_colour() -> None:
     colours, markers, hatches = zip(*LOOKS, strict=True)
     assert len(set(colours)) == len(set(markers)) == len(set(hatches)) == len(LOOKS)
+
+
+def test_what_hidden_panels_told_stands_at_the_others() -> None:
+    grid = Figure().subplots(2, 2, sharex=True, sharey=True)
+    for axes in grid.flat:
+        axes.set(xlabel="x", ylabel="y")
+    grid[0, 1].set_title("second")
+    for axes in (grid[0, 0], grid[1, 1]):
+        axes.plot([0, 1])
+    hide_empty(grid)
+    assert [axes.get_visible() for axes in grid.flat] == [True, False, False, True]
+    assert grid[1, 1].get_title() == "second"
+    for axes in (grid[0, 0], grid[1, 1]):
+        assert axes.get_xlabel() == "x"
+        assert axes.get_ylabel() == "y"
+        assert all(tick.label1.get_visible() for tick in axes.xaxis.get_major_ticks())
