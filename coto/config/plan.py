@@ -158,7 +158,12 @@ class Plan(Grid):
                 "learning_rates": {
                     name: float(self.grid(suite, adapter, name)[0]) for name in cfg.strategies
                 },
-                "train": self._training(suite, task),
+                "train": {
+                    name: value
+                    for name, value in self._training(suite, task).items()
+                    # What a run leaves behind has no part in a timed step.
+                    if name not in ("snapshots", "gradients", "checkpoint_every")
+                },
                 "shots": cfg.rows.shots,
                 "overhead": cfg.overhead.model_dump(),
             }

@@ -28,6 +28,9 @@ TINY = {
                 "hira": [1.0e-2],
             },
             "train": {"steps": 4, "batch_size": 4, "max_length": 16, "backbone_dropout": 0.1},
+            # Tests say what they need of these.
+            "interpolate": {"halfway": []},
+            "subnetworks": {"rows": None, "early_stop": None, "groups": None},
         }
     },
 }
