@@ -23,8 +23,9 @@ from coto.tasks.mirror import mirror_files
 from coto.tasks.registry import TASKS
 
 SOURCES = ("package", "wheel", "timm", "hub", "path")
-# Names of folders and targets that no suite may take; so have single tables and figures.
+# Targets of single tables and figures begin so: no suite's or study's name may.
 _FREE = "(?!table_|figure_)"
+# Names of folders and targets that no suite may take.
 RESERVED = (
     *("report", "reference", "studies", "backbones", "logs", "benchmarks", "all"),
     *STAGES,
