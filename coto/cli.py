@@ -1,64 +1,31 @@
-"""``python -m coto <stage>``: what the rules call; usable by hand as well.
+"""``python -m coto NAME``: what the rules call; usable by hand as well.
 
-Every stage takes its settings as one JSON string, the results folder, and the paths of what it
-writes. Heavy imports happen inside the stage, so that a wrong argument is told at once.
+Every job takes its settings as one JSON string, the results folder, and the paths of what it
+writes. Heavy imports happen inside the job, so that a wrong argument is reported at once. Plugins
+are the files that the environment variable ``COTO_PLUGINS`` names.
 """
 
 import argparse
-import json
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from coto import compat
 from coto.errors import CotoError
 
-# Stage -> paths that it takes besides its settings. A name with a question mark may be left out.
-STAGES: dict[str, tuple[str, ...]] = {
-    "corpora": ("out",),
-    "prepare": ("train", "validation", "test", "corpora?"),
-    "convert": ("out",),
-    "baseline": ("out",),
-    "train": ("adapter", "answers", "gradients", "out"),
-    "select": ("out",),
-    "prune": ("out",),
-    "interpolate": ("out",),
-    "merge": ("out",),
-    "subnetworks": ("out",),
-    "geometry": ("out",),
-    "trajectory": ("out",),
-    "overhead": ("out",),
-    "tables": ("out",),
-    "figures": ("out",),
-    "claims": ("out",),
-    "study": ("out",),
-}
+log = logging.getLogger(__name__)
 
 
-def module_of(stage: str) -> str:
-    """The module that does a stage's work, and whose code the stage's fingerprint is of."""
-    return f"coto.stages.{stage}"
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    top = argparse.ArgumentParser(prog="python -m coto", description=__doc__.splitlines()[0])
-    stages = top.add_subparsers(dest="stage", required=True, metavar="stage")
-    for stage, paths in STAGES.items():
-        sub = stages.add_parser(stage, help=f"see {module_of(stage)}")
-        sub.add_argument("--settings", type=json.loads, default={}, help="JSON of what it reads")
-        sub.add_argument("--root", type=Path, default=Path("results"), help="results folder")
-        sub.add_argument("--threads", type=int, default=1, help="CPU threads")
-        sub.add_argument("--code", default="", help="fingerprint of the stage's code")
-        sub.add_argument("--log", type=Path, help="file that gets the whole log")
-        for path in paths:
-            name = path.removesuffix("?")
-            sub.add_argument(f"--{name}", type=Path, required=not path.endswith("?"))
-    return top
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one job; a problem with the input is one line and exit code 2."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        return _run(arguments)
+    except CotoError as error:
+        print(error, file=sys.stderr)
+        return 2
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -67,30 +34,54 @@ def environment(threads: int) -> dict[str, str]:
     return ours | os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one stage; a problem with the input is one line and exit code 2."""
-    args = parser().parse_args(arguments)
-    _set_threads(args.threads)
-    _start_log(args.log, args.settings)
-    compat.install()
-    log = logging.getLogger(module_of(args.stage))
-    from coto.stages.job import Job
+def _run(arguments: Sequence[str]) -> int:
+    from pydantic import ValidationError
 
-    job = Job(args.settings, args.root, args.threads, args.code)
-    outputs = {
-        name: getattr(args, name)
-        for name in (path.removesuffix("?") for path in STAGES[args.stage])
-        if getattr(args, name) is not None
-    }
+    from coto.findings.jobs import REPORTS
+    from coto.measurements import MEASUREMENTS
+    from coto.measurements.base import Job
+    from coto.registry import load_plugins
+
+    load_plugins(filter(None, os.environ.get("COTO_PLUGINS", "").split(os.pathsep)))
+    commands = {**MEASUREMENTS, **REPORTS}
+    args = _parser(commands).parse_args(arguments)
+    command = commands[args.name]
+    _set_threads(args.threads)
     try:
-        import_module(module_of(args.stage)).run(job, **outputs)
+        settings = command.settings.model_validate_json(args.settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise CotoError(f"{args.name}: settings: {key}: {first['msg']}") from None
+    _start_log(args.log, settings)
+    outputs = dict(zip(command.outputs, args.outputs, strict=False))
+    try:
+        command.run(Job(settings, args.root, outputs, args.threads, args.code))
     except CotoError as error:
         log.error("%s", error)
         return 2
     except Exception:
-        log.exception("stage %s failed", args.stage)
+        log.exception("%s failed", args.name)
         return 1
     return 0
+
+
+def _parser(commands: dict[str, Any]) -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="python -m coto",
+        description=__doc__.splitlines()[0],
+    )
+    names = top.add_subparsers(dest="name", required=True, metavar="name")
+    for name, command in commands.items():
+        sub = names.add_parser(name, help=command.summary, description=command.run.__doc__)
+        sub.add_argument("--settings", required=True, help="JSON of what it reads")
+        sub.add_argument("--root", type=Path, default=Path("results"), help="results folder")
+        sub.add_argument("--threads", type=int, default=1, help="CPU threads")
+        sub.add_argument("--code", default="", help="fingerprint of the job's code")
+        sub.add_argument("--log", type=Path, help="file that gets the whole log")
+        paths = " ".join(command.outputs.values())
+        sub.add_argument("--outputs", type=Path, nargs="+", required=True, help=f"as {paths}")
+    return top
 
 
 def _set_threads(threads: int) -> None:
@@ -101,12 +92,13 @@ def _set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def _start_log(file: Path | None, settings: Mapping[str, Any]) -> None:
+def _start_log(file: Path | None, settings: Any) -> None:
     """Everything to the file; to the terminal our own lines, marked with the job they come from."""
-    parts = [str(settings[key]) for key in ("suite", "task") if key in settings]
-    if "adapter" in settings:
-        parts.append("-".join(settings[k] for k in ("adapter", "strategy") if k in settings))
-    parts += [f"seed{settings['seed']}"] if "seed" in settings else []
+    parts = [
+        str(value)
+        for name in ("suite", "task", "adapter", "strategy", "seed", "table", "figure", "study")
+        if (value := getattr(settings, name, None)) is not None
+    ]
     label = "/".join(parts).replace("%", "%%")
     terminal = logging.StreamHandler(sys.stderr)
     terminal.addFilter(logging.Filter("coto"))

@@ -1,66 +1,57 @@
-"""Let the CPU build of torch live beside a CUDA build of torchvision.
+"""Let the CPU build of torch live beside a CUDA build of torchvision; and search paths.
 
-The package index serves torchvision built for CUDA; next to a CPU-only torch its compiled
-operators do not load, and ``import torchvision`` dies with ``operator torchvision::nms does not
-exist``. transformers, peft and evaluate probe torchvision on import, so everything fails with it.
-
-:func:`install` adds an import hook that does nothing until somebody imports torchvision. Only then,
-and only if the operators are really missing, it declares their signatures; Python code of
-torchvision (transforms, models, ``box_iou``) works, a call of ``nms`` itself raises. A matching
-pair of torch and torchvision is left alone.
+The package index serves torchvision for CUDA; beside a CPU-only torch its import fails (``operator
+torchvision::nms does not exist``), with it transformers, peft and evaluate. A hook declares the
+operators that are really missing once somebody looks for torchvision; a call of ``nms`` raises.
 """
 
-import importlib.util
+# Every ``import coto`` pays for these.
+import os
 import sys
-from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from pathlib import Path
-from types import ModuleType
+from contextlib import suppress
+from importlib.machinery import PathFinder
 
 # Kept alive for the life of the process: torch forgets the declarations of a collected library.
 _libraries: list[object] = []
 
-_SIGNATURES = (
-    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-)
 
-
-class _TorchvisionOperators(MetaPathFinder):
+class _TorchvisionOperators:
     """Declare torchvision's missing operators just before torchvision is first imported."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    @classmethod
+    def find_spec(cls, fullname: str, path: object, target: object = None) -> None:
+        """Find nothing: the regular finders do the import."""
         if fullname == "torchvision":
-            sys.meta_path.remove(self)
+            sys.meta_path.remove(cls)
             _declare_missing_operators()
-        return None  # the regular finders do the import
 
 
 def _declare_missing_operators() -> None:
-    spec = importlib.util.find_spec("torchvision")
+    spec = PathFinder.find_spec("torchvision")
     if spec is None or spec.origin is None:
         return
+    from pathlib import Path
+
     import torch
 
     extension = next(Path(spec.origin).parent.glob("_C.*"), None)
     if extension is not None:
-        try:
+        with suppress(OSError):  # built for another torch
             torch.ops.load_library(str(extension))
             return
-        except OSError:  # built for another torch
-            pass
     library = torch.library.Library("torchvision", "DEF")
-    for signature in _SIGNATURES:
-        library.define(signature)
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _libraries.append(library)
 
 
 def install() -> None:
     """Add the hook once; free until torchvision is imported."""
-    if "torchvision" in sys.modules:
-        return
-    if not any(isinstance(finder, _TorchvisionOperators) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _TorchvisionOperators())
+    if "torchvision" not in sys.modules and _TorchvisionOperators not in sys.meta_path:
+        sys.meta_path.insert(0, _TorchvisionOperators)
+
+
+def extended(entry: str, variable: str = "PYTHONPATH") -> str:
+    """An environment variable's list of folders with ``entry`` before what it has already."""
+    entries = os.environ.get(variable, "").split(os.pathsep)
+    return os.pathsep.join([entry, *(other for other in entries if other not in ("", entry))])

@@ -16,23 +16,17 @@ class Compute:
     """A device with the precision of its matrix products."""
 
     device: torch.device
-    dtype: torch.dtype = torch.float32
-    """Of matrix products: float32, or a half precision that autocast uses."""
+    dtype: torch.dtype = torch.float32  # or a half precision that autocast uses
 
     @property
     def name(self) -> str:
         """The device as a person knows it."""
-        if self.device.type == "cuda":
-            return torch.cuda.get_device_name(self.device)
-        return "CPU"
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
 
     def describe(self, threads: int) -> dict[str, Any]:
         """What a record says about where and how a job computed."""
-        return {
-            "device": self.name,
-            "precision": next(name for name, dtype in _DTYPES.items() if dtype == self.dtype),
-            "threads": threads,
-        }
+        precision = next(name for name, dtype in _DTYPES.items() if dtype == self.dtype)
+        return {"device": self.name, "precision": precision, "threads": threads}
 
     def autocast(self) -> AbstractContextManager[object]:
         """Mixed precision where asked for; weights stay in fp32."""
@@ -41,24 +35,18 @@ class Compute:
 
 
 def resolve(device: str, precision: str) -> Compute:
-    """Turn the config's ``device`` and ``precision`` into what this machine has.
-
-    Raises:
-        CotoError: if ``cuda`` is asked for and no GPU is visible, or fp16 without one.
-    """
+    """Turn the config's values into what this machine has; CotoError if it lacks the GPU."""
     if device == "cuda" and not torch.cuda.is_available():
         raise CotoError("device = 'cuda': expected a visible GPU; use 'auto' or 'cpu' without one")
     where = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     if precision == "fp16" and where == "cpu":
         raise CotoError("precision = 'fp16': expected a GPU; use 'auto', 'fp32' or 'bf16' on a CPU")
     if precision == "auto":
-        precision = "bf16" if _has_bf16(where) else "fp32"
+        # bf16 where its products are faster, not merely emulated. With AVX-512's bf16 instructions
+        # alone, casting costs more than the products save.
+        if where == "cuda":
+            fast = torch.cuda.get_device_capability() >= (8, 0)
+        else:
+            fast = torch.cpu._is_amx_tile_supported()
+        precision = "bf16" if fast else "fp32"
     return Compute(torch.device(where), _DTYPES[precision])
-
-
-def _has_bf16(device: str) -> bool:
-    """Whether bf16 products are faster than fp32 here, not merely emulated."""
-    if device == "cuda":
-        return torch.cuda.get_device_capability() >= (8, 0)
-    # With AVX-512's bf16 instructions alone, casting costs more than the products save.
-    return torch.cpu._is_amx_tile_supported()

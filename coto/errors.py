@@ -2,4 +2,4 @@
 
 
 class CotoError(Exception):
-    """Bad input, told in one line: which key or file, its value, what was expected."""
+    """Bad input, reported in one line: which key or file, its value, what was expected."""

@@ -1,5 +1,6 @@
 """Records: one JSON file per job, with everything needed to trust its numbers."""
 
+import hashlib
 import json
 import os
 import platform
@@ -9,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -44,21 +45,11 @@ def write(
 ) -> None:
     """Write a job's record atomically.
 
-    Args:
-        path: of the JSON file.
-        stage: name of the stage.
-        settings: exactly what the job read.
-        rows: results, one flat mapping each; the report concatenates them.
-        compute: device, precision and threads, where the job used a model.
-        more: further top-level entries.
+    It has the settings, exactly what the job read; its results, one flat mapping each, which the
+    report concatenates; device, precision and threads, where the job used a model; and `more`.
     """
-    record = {
-        "stage": stage,
-        "settings": settings,
-        "environment": environment() | dict(compute or {}),
-        "rows": list(rows),
-        **more,
-    }
+    record: dict[str, Any] = {"stage": stage, "settings": settings}
+    record |= {"environment": environment() | dict(compute or {}), "rows": list(rows), **more}
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
 
@@ -68,11 +59,29 @@ def read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
+def sha256(path: Path) -> str:
+    """Hash of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(path: Path) -> str:
+    """Hash of a file's content, or of all files directly in a folder with their names.
+
+    Hidden files do not count: Snakemake leaves its time stamp in folders that it watches.
+    """
+    if not path.is_dir():
+        return hashlib.sha256(bytes.fromhex(sha256(path))).hexdigest()
+    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    content = b"".join(file.name.encode() + bytes.fromhex(sha256(file)) for file in files)
+    return hashlib.sha256(content).hexdigest()
+
+
 def environment() -> dict[str, Any]:
     """Versions, commit, hardware, time and memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": dict(_versions()),
         "python": platform.python_version(),
         "commit": _commit(),
         "hardware": _processor(),
@@ -84,36 +93,29 @@ def environment() -> dict[str, Any]:
 
 
 @cache
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 @cache
 def _commit() -> str | None:
     """The checkout's commit, with a mark if it has changes; none for an installed package."""
-    here = Path(__file__).parent
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return described.stdout.strip() or None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 10}
+    with suppress(OSError, subprocess.TimeoutExpired):
+        described = subprocess.run(command, cwd=Path(__file__).parent, **options)
+        return described.stdout.strip() or None
+    return None
 
 
 @cache
 def _processor() -> str:
-    try:
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()

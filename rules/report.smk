@@ -1,83 +1,55 @@
-"""Tables, figures and claims from all records."""
+"""Tables, figures, claims and studies, each from the records that it shows."""
 
+for kind, category in (("table", "Tables"), ("figure", "Figures"), ("study", "Studies")):
 
-rule tables:
-    input:
-        records=wire.records(),
-    output:
-        csv=[
-            report(
-                path,
-                category="Tables",
-                caption=f"captions/table_{Path(path).stem}.rst",
-            )
-            for path in wire.tables("csv")
-        ],
-        markdown=wire.tables("md"),
-        latex=wire.tables("tex") if plan.config.report.tables.latex else [],
-    log:
-        wire.log("tables"),
-    benchmark:
-        wire.benchmark("tables")
-    conda:
-        "../envs/coto.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=20,
-    params:
-        root=wire.root,
-        settings=plan.tables(),
-        code=fingerprint(module_of("tables")),
-    shell:
-        "python -m coto tables --settings {params.settings:q} --root {params.root:q}"
-        " --out {params.root:q}/tables --log {log}"
-
-
-rule figures:
-    input:
-        records=wire.records(),
-    output:
-        png=wire.figures("png"),
-        svg=[
-            report(
-                path,
-                category="Figures",
-                caption=f"captions/figure_{Path(path).stem}.rst",
-            )
-            for path in wire.figures("svg")
-        ],
-    log:
-        wire.log("figures"),
-    benchmark:
-        wire.benchmark("figures")
-    conda:
-        "../envs/coto.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=20,
-    params:
-        root=wire.root,
-        settings=plan.figures(),
-        code=fingerprint(module_of("figures")),
-    shell:
-        "python -m coto figures --settings {params.settings:q} --root {params.root:q}"
-        " --out {params.root:q}/figures --log {log}"
+    rule:
+        name:
+            kind
+        input:
+            records=lambda w, kind=kind: ask.report_inputs(ask.target(kind, w[kind])),
+        output:
+            **{
+                name: (
+                    report(path, category=category, caption="captions/finding.rst")
+                    if name in ("csv", "svg")
+                    else path
+                )
+                for name, path in ask.outputs(REPORTS[kind]).items()
+            },
+        log:
+            ask.log(REPORTS[kind]),
+        benchmark:
+            ask.benchmark(REPORTS[kind])
+        conda:
+            "../envs/coto.yaml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime=20,
+        params:
+            command=kind,
+            settings=lambda w, kind=kind: ask.report_settings(ask.target(kind, w[kind])),
+            code=lambda w, kind=kind: ask.report_code(ask.target(kind, w[kind])),
+        shell:
+            ask.shell
 
 
 rule claims:
     input:
-        records=wire.records(),
-        answers=wire.answers(),
+        records=ask.report_inputs("claims"),
     output:
-        markdown=report(wire.at("claims.md"), category="Claims", caption="captions/claims.rst"),
-        csv=wire.at("claims.csv"),
-        json=wire.at("claims.json"),
+        **{
+            name: (
+                report(path, category="Claims", caption="captions/claims.rst")
+                if name == "markdown"
+                else path
+            )
+            for name, path in ask.outputs(REPORTS["claims"]).items()
+        },
     log:
-        wire.log("claims"),
+        ask.log(REPORTS["claims"]),
     benchmark:
-        wire.benchmark("claims")
+        ask.benchmark(REPORTS["claims"])
     conda:
         "../envs/coto.yaml"
     threads: 1
@@ -85,27 +57,27 @@ rule claims:
         mem_mb=1000,
         runtime=20,
     params:
-        root=wire.root,
-        settings=plan.claims(),
-        code=fingerprint(module_of("claims")),
+        command="claims",
+        settings=lambda w: ask.report_settings("claims"),
+        code=lambda w: ask.report_code("claims"),
     shell:
-        "python -m coto claims --settings {params.settings:q} --root {params.root:q}"
-        " --out {params.root:q} --log {log}"
+        ask.shell
 
 
-for suite in plan.config.suites:
-
-    rule:
-        name:
-            suite
-        input:
-            records=wire.records(suite),
+rule tables:
+    input:
+        ask.all_of("table"),
 
 
-for target, files in wire.targets().items():
+rule figures:
+    input:
+        ask.all_of("figure"),
+
+
+for target, files in ask.targets().items():
 
     rule:
         name:
             target
         input:
-            files=files,
+            files,

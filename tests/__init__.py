@@ -1,0 +1,1 @@
+import coto  # noqa: F401  (before torchvision: see coto/compat.py)

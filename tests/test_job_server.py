@@ -10,18 +10,19 @@ import sys
 import time
 import venv
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
-from coto.handover import SERVER, identity
-from coto.job_server import PRELOADED
+from coto.job_server import PRELOADED, VARIABLE, identity
 from coto.reproduce import serving
 
 ROOT = Path(__file__).resolve().parents[1]
 # A job says what its process is.
 WHERE = "import sys; print(sys.modules['__main__'].__spec__.name)"
+SETTINGS = '{"task": "movies", "entry": {}, "rows": {}}'
 ALONE, SERVED = "coto.__main__\n", "coto.job_server\n"
 FOREVER = "import time; print('begun', flush=True); time.sleep(100)"
 
@@ -31,8 +32,9 @@ def start(folder: Path, code: str, server: str, *more: str, **options) -> subpro
     (folder / "pandas.py").write_text(code)
     options = {"env": {}, "cwd": folder, "interpreter": sys.executable, **options}
     path = os.pathsep.join([str(folder), str(options.pop("package", ROOT))])
-    options["env"] = {**os.environ, "PYTHONPATH": path, SERVER: server, **options["env"]}
-    command = [options.pop("interpreter"), "-m", "coto", "select", "--out", "out", *more]
+    options["env"] = {**os.environ, "PYTHONPATH": path, VARIABLE: server, **options["env"]}
+    job = ["prepare", "--settings", SETTINGS, "--outputs", "out", *more]
+    command = [options.pop("interpreter"), "-m", "coto", *job]
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     return subprocess.Popen(command, text=True, **streams, **options)
 
@@ -48,14 +50,14 @@ def run(*arguments, **options) -> tuple[int, str, str]:
 def server(tmp_path_factory) -> Iterator[str]:
     """A server that imports nothing."""
     with serving(tmp_path_factory.mktemp("server") / "log", ()) as found:
-        yield found[SERVER]
+        yield found[VARIABLE]
 
 
 @pytest.fixture(scope="module")
 def torch_server(tmp_path_factory) -> Iterator[str]:
     """A server that imports torch."""
     with serving(tmp_path_factory.mktemp("server") / "log", ["torch"]) as found:
-        yield found[SERVER]
+        yield found[VARIABLE]
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def own_server(tmp_path) -> Iterator[tuple[str, psutil.Process]]:
     before = set(psutil.Process().children())
     with serving(tmp_path / "log", ()) as found:
         (process,) = set(psutil.Process().children()) - before
-        yield found[SERVER], process
+        yield found[VARIABLE], process
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -104,7 +106,7 @@ sys.exit(0)
 @pytest.mark.parametrize("code", ENDS.values(), ids=ENDS)
 def test_a_served_job_is_like_one_alone(code: str, server: str, tmp_path: Path):
     options = {"env": {"MARK": "ü\udcff"}, "umask": 0o027}
-    arguments = ("--settings", '{"suite": "glue", "seed": 1}', "--log", "logs/log")
+    arguments = ("--log", "logs/log")
     alone = run(tmp_path, code, "/nowhere/jobs", *arguments, **options)
     log = (tmp_path / "logs/log").read_text()
     served = run(tmp_path, code, server, *arguments, **options)
@@ -131,14 +133,59 @@ def test_a_wrong_argument_is_told_by_the_server(server: str, tmp_path: Path):
     assert "Traceback" not in err
 
 
+@contextmanager
+def inherited(number: int, action: signal.Handlers) -> Iterator[None]:
+    """Processes begun in this block ignore a signal, or do not (these tests may run by nohup)."""
+    before = signal.signal(number, action)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_the_client_reaches_the_job(number: int, own_server, tmp_path: Path):
-    client = start(tmp_path, FOREVER, own_server[0])
+    with inherited(number, signal.SIG_DFL):
+        client = start(tmp_path, FOREVER, own_server[0])
     _, job = begun(client, own_server[1])
     client.send_signal(number)
     client.communicate(timeout=20)
     assert client.returncode == 128 + number
     assert gone(job)
+
+
+IGNORED = """
+import os, signal, sys
+from pathlib import Path
+status = Path("/proc/self/status").read_text()
+print(*(line for line in status.splitlines() if line.startswith("SigIgn")))
+print("begun", flush=True)
+input()
+sys.exit(5)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("ignored", [signal.SIG_IGN, signal.SIG_DFL])
+def test_signals_that_the_client_ignores_stay_ignored(
+    number: int, ignored: signal.Handlers, tmp_path: Path
+):
+    other = signal.SIG_IGN if ignored is signal.SIG_DFL else signal.SIG_DFL
+    with inherited(number, other), serving(tmp_path / "log", ()) as found:
+        with inherited(number, ignored):
+            clients = [start(tmp_path, IGNORED, path) for path in (found[VARIABLE], "/nowhere")]
+        masks = [client.stdout.readline() for client in clients]
+        assert masks[0] == masks[1]  # as if the job ran by itself
+        assert int(masks[0].split()[1], 16) >> (number - 1) & 1 == (ignored is signal.SIG_IGN)
+        for client in clients:
+            assert client.stdout.readline() == "begun\n"
+            if ignored is signal.SIG_IGN:
+                client.send_signal(number)
+                client.communicate("\n", timeout=20)
+                assert client.returncode == 5
+            else:
+                client.kill()
+                client.wait()
 
 
 def test_a_job_that_is_killed_tells_by_its_status(own_server, tmp_path: Path):
@@ -182,7 +229,7 @@ def test_a_server_that_never_gets_ready_is_not_used(monkeypatch, tmp_path: Path)
     (tmp_path / "ends.py").write_text("import time; time.sleep(1); raise SystemExit")
     monkeypatch.chdir(tmp_path)
     with serving(tmp_path / "log", ["ends"]) as found:
-        assert run(tmp_path, f"{WHERE}; sys.exit(0)", found[SERVER])[:2] == (0, ALONE)
+        assert run(tmp_path, f"{WHERE}; sys.exit(0)", found[VARIABLE])[:2] == (0, ALONE)
 
 
 def test_a_process_with_threads_forks_nothing(monkeypatch, tmp_path: Path):
@@ -191,24 +238,29 @@ def test_a_process_with_threads_forks_nothing(monkeypatch, tmp_path: Path):
     )
     monkeypatch.chdir(tmp_path)
     with serving(tmp_path / "log", ["spins"]) as found:
-        assert run(tmp_path, f"{WHERE}; sys.exit(0)", found[SERVER])[:2] == (0, ALONE)
+        assert run(tmp_path, f"{WHERE}; sys.exit(0)", found[VARIABLE])[:2] == (0, ALONE)
     assert "2 threads" in (tmp_path / "log").read_text()
 
 
 def test_another_interpreter_runs_its_job_itself(server: str, tmp_path: Path):
     venv.create(tmp_path / "other", symlinks=True)
     interpreter = tmp_path / "other/bin/python"
-    found = run(tmp_path, f"{WHERE}; sys.exit(0)", server, interpreter=interpreter)
+    packages = os.pathsep.join([str(ROOT), str(Path(psutil.__file__).parents[1])])
+    options = {"interpreter": interpreter, "package": packages}
+    found = run(tmp_path, f"{WHERE}; sys.exit(0)", server, **options)
     assert found[:2] == (0, ALONE)
 
 
 def test_another_checkout_runs_its_job_itself(server: str, tmp_path: Path):
-    for folder in ("coto", "coto/stages"):
-        (tmp_path / "other" / folder).mkdir(parents=True)
-        for file in (ROOT / folder).glob("*.py"):
-            shutil.copy(file, tmp_path / "other" / folder)
+    data = shutil.ignore_patterns("__pycache__", "*.safetensors")
+    shutil.copytree(ROOT / "coto", tmp_path / "other" / "coto", ignore=data)
     found = run(tmp_path, f"{WHERE}; sys.exit(0)", server, package=tmp_path / "other")
     assert found[:2] == (0, ALONE)
+
+
+def test_a_request_that_is_too_long_for_one_message_runs_alone(server: str, tmp_path: Path):
+    long = {f"LONG{number}": "x" * 100_000 for number in range(12)}
+    assert run(tmp_path, f"{WHERE}; sys.exit(0)", server, env=long)[:2] == (0, ALONE)
 
 
 def test_the_server_ends_with_the_process_that_started_it(tmp_path: Path):
@@ -240,8 +292,9 @@ def test_a_job_gets_its_threads_though_torch_has_begun_with_one(torch_server, th
 
 
 def test_everything_can_be_preloaded_without_starting_threads(tmp_path: Path):
-    with serving(tmp_path / "log") as found, socket.socket(socket.AF_UNIX) as client:
-        client.connect(found[SERVER])
-        assert json.loads(client.makefile().readline()) == identity()
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with serving(tmp_path / "log") as found, client:
+        client.connect(found[VARIABLE])
+        assert json.loads(client.recv(10_000)) == identity()
     said = (tmp_path / "log").read_text()
     assert not [module for module in PRELOADED if f"{module}: " in said]

@@ -1,28 +1,25 @@
 """Where adapters lie in weight space: angles and distances between their ΔW, and a map of them.
 
-The figures are those of the authors' rebuttal: r4 compares runs with each other and with the
-pretrained weights, r9 maps them by t-SNE. How r4 averages is inferred from its printed numbers
-(‖W₀ − ΔW‖ = 10.61 beside ‖ΔW₁ − ΔW₂‖ = 1.85 at a cosine of 0.16), which agree only if cosine and
-distance are taken module by module, averaged over modules, and *pretrained* compares ΔW with W₀.
-
-Everything follows from Frobenius inner products. LoRA's need no ΔW: ⟨B₁A₁, B₂A₂⟩ =
-⟨B₂ᵀB₁, A₂A₁ᵀ⟩, matrices of the size of the ranks, and ⟨BA, W₀⟩ = ⟨B, W₀Aᵀ⟩.
+As in the authors' rebuttal figures r4 (runs beside each other and W₀) and r9 (t-SNE). The printed
+numbers of r4 agree only if cosine and distance are means over modules, and *pretrained* compares ΔW
+with W₀. LoRA's inner products need no ΔW: ⟨B₁A₁, B₂A₂⟩ = ⟨B₂ᵀB₁, A₂A₁ᵀ⟩ and ⟨BA, W₀⟩ = ⟨B, W₀Aᵀ⟩.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from coto.analysis.masks import Array
+from coto.adapters.delta import Adapters, Base, delta
+from coto.adapters.kinds import KINDS
+from coto.analysis.shapley import Array
 from coto.errors import CotoError
-from coto.operators.adapter import Factors, LowRankAdapter, delta
 
+# Adapters in a t-SNE: with fewer, the default perplexity is below one neighbour.
 _FEWEST = 4
-"""Adapters in a t-SNE: with fewer, the default perplexity is below one neighbour."""
 
 
 @dataclass(frozen=True)
@@ -46,27 +43,32 @@ class Geometry:
     norm: Array
 
 
-def geometry(adapters: Sequence[LowRankAdapter], base: Mapping[str, Tensor]) -> Geometry:
+def geometry(adapters: Adapters, base: Base) -> Geometry:
     """Compare adapters of one kind, of any ranks and scalings, in double precision.
 
-    Distances come from inner products, which blurs them by about 1e-8 ‖ΔW‖. ΔW is formed for DoRA
-    and HiRA only, and of one module at a time.
-
-    Args:
-        adapters: the adapters.
-        base: base weights by module name; must hold every adapted module.
-
-    Raises:
-        CotoError: if there are no adapters, or their kinds or modules differ.
+    Distances come from inner products, which blurs them by about 1e-8 ‖ΔW‖. ΔW is formed only
+    where it is no plain product s·BA, and of one module at a time. CotoError if there are no
+    adapters, or their kinds or modules differ.
     """
-    _check(adapters)
+    kinds = sorted({adapter.kind for adapter in adapters})
+    if len(kinds) != 1:
+        names = ", ".join(kinds) or "of no adapters"
+        raise CotoError(f"geometry: kinds {names}: expected one kind")
+    for adapter in adapters[1:]:
+        if odd := sorted(adapter.modules.keys() ^ adapters[0].modules.keys()):
+            raise CotoError(
+                f"geometry: only some adapters have {odd[0]}: expected the same modules"
+            )
     cosines, distances, norms = [], [], []
     for name in adapters[0].modules:
         products = _inner_products(adapters, name, base[name].double()).cpu().numpy()
         products = (products + products.T) / 2  # symmetric to the last bit
-        norm = np.sqrt(products.diagonal().clip(min=0))
-        cosines.append(_cosines(products, norm))
-        distances.append(_distances(products))
+        squares = products.diagonal()
+        norm = np.sqrt(squares.clip(min=0))
+        sizes = np.outer(norm, norm)
+        cosine = np.divide(products, sizes, out=np.zeros_like(products), where=sizes > 0)
+        cosines.append(cosine.clip(-1, 1))
+        distances.append(np.sqrt((squares[:, None] + squares - 2 * products).clip(min=0)))
         norms.append(norm)
     cosine, euclidean = np.mean(cosines, axis=0), np.mean(distances, axis=0)
     whole = np.sqrt(np.square(distances).sum(axis=0))
@@ -81,18 +83,10 @@ def geometry(adapters: Sequence[LowRankAdapter], base: Mapping[str, Tensor]) -> 
 
 
 def embed(distance: Array, seed: int, perplexity: float | None = None) -> Array:
-    """Places in the plane by t-SNE, near to each other where distances are small (n, 2).
+    """Places in the plane by t-SNE, near to each other where distances (n, n) are small (n, 2).
 
-    Axes and scale mean nothing. The exact method from a random start: it depends on `distance`,
-    `seed` and `perplexity` only.
-
-    Args:
-        distance: distances between n adapters (n, n).
-        seed: of the start.
-        perplexity: effective number of neighbours, below n; None for min(30, (n − 1)/3).
-
-    Raises:
-        CotoError: if there are fewer than four adapters, or the perplexity is out of range.
+    The exact method from a random start. The perplexity is below n; None for min(30, (n − 1)/3).
+    CotoError for fewer than four adapters, or a perplexity out of range.
     """
     count = len(distance)
     if count < _FEWEST:
@@ -101,35 +95,17 @@ def embed(distance: Array, seed: int, perplexity: float | None = None) -> Array:
         perplexity = min(30.0, (count - 1) / 3)
     if not 1 <= perplexity < count:
         raise CotoError(f"t-SNE: perplexity = {perplexity}: expected from 1 to below {count}")
-    tsne = TSNE(
-        metric="precomputed",
-        init="random",
-        method="exact",
-        perplexity=perplexity,
-        random_state=seed,
-    )
+    how = {"metric": "precomputed", "init": "random", "method": "exact"}
+    tsne = TSNE(perplexity=perplexity, random_state=seed, **how)
     # A copy, for scikit-learn squares the distances in place.
     return tsne.fit_transform(distance.copy()).astype(float)
 
 
-def _check(adapters: Sequence[LowRankAdapter]) -> None:
-    kinds = sorted({adapter.kind for adapter in adapters})
-    if len(kinds) != 1:
-        raise CotoError(
-            f"geometry: kinds {', '.join(kinds) or 'of no adapters'}: expected one kind"
-        )
-    for adapter in adapters[1:]:
-        if odd := sorted(adapter.modules.keys() ^ adapters[0].modules.keys()):
-            raise CotoError(
-                f"geometry: only some adapters have {odd[0]}: expected the same modules"
-            )
-
-
-def _inner_products(adapters: Sequence[LowRankAdapter], module: str, weight: Tensor) -> Tensor:
+def _inner_products(adapters: Adapters, module: str, weight: Tensor) -> Tensor:
     """Inner products of ΔW₁ … ΔWₙ and W₀ of one module (n + 1, n + 1)."""
-    factors = [_double(adapter.modules[module]) for adapter in adapters]
+    factors = [_doubled(adapter.modules[module]) for adapter in adapters]
     pairs = list(zip(adapters, factors, strict=True))
-    if adapters[0].kind != "lora":
+    if KINDS[adapters[0].kind].product != "plain":
         changes = [delta(one.kind, one.scaling, part, weight) for one, part in pairs]
         points = torch.stack([*changes, weight]).flatten(start_dim=1)
         return points @ points.mT
@@ -137,32 +113,13 @@ def _inner_products(adapters: Sequence[LowRankAdapter], module: str, weight: Ten
     b = torch.cat([part.b for part in factors], dim=1)
     # Row i adds up the ranks of adapter i, with its scaling.
     rows = torch.block_diag(*(a.new_full((1, part.rank), one.scaling) for one, part in pairs))
-    changes_with_changes = rows @ ((b.mT @ b) * (a @ a.mT)) @ rows.mT
-    changes_with_weight = rows @ (b * (weight @ a.mT)).sum(dim=0, keepdim=True).mT
-    weight_with_weight = weight.square().sum().reshape(1, 1)
-    return torch.cat(
-        [
-            torch.cat([changes_with_changes, changes_with_weight], dim=1),
-            torch.cat([changes_with_weight.mT, weight_with_weight], dim=1),
-        ]
-    )
+    inner = rows @ ((b.mT @ b) * (a @ a.mT)) @ rows.mT
+    with_weight = rows @ (b * (weight @ a.mT)).sum(dim=0, keepdim=True).mT
+    corner = weight.square().sum().reshape(1, 1)
+    below = torch.cat([with_weight.mT, corner], dim=1)
+    return torch.cat([torch.cat([inner, with_weight], dim=1), below])
 
 
-def _double(factors: Factors) -> Factors:
-    magnitude = factors.magnitude
-    return Factors(
-        factors.a.double(),
-        factors.b.double(),
-        None if magnitude is None else magnitude.double(),
-    )
-
-
-def _cosines(products: Array, norms: Array) -> Array:
-    sizes = np.outer(norms, norms)
-    cosines = np.divide(products, sizes, out=np.zeros_like(products), where=sizes > 0)
-    return cosines.clip(-1, 1)
-
-
-def _distances(products: Array) -> Array:
-    squares = products.diagonal()
-    return np.sqrt((squares[:, None] + squares - 2 * products).clip(min=0))
+def _doubled(parts: Any) -> Any:
+    """The parts of a layer, of any kind, in double precision."""
+    return type(parts)(**{k: None if t is None else t.double() for k, t in vars(parts).items()})

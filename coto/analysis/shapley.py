@@ -2,52 +2,42 @@
 
 φᵢ = ∫₀¹ cᵢ(p) dp with cᵢ(p) = E[v(R ∪ {i}) − v(R \\ {i})], where R holds every player with
 probability p: the multilinear extension (Owen 1972), which the paper uses. Up to twelve players all
-subsets are enumerated instead. Otherwise the integral is a midpoint rule over p, and
-
-- one subset serves all players: toggling each of them costs players + 1 evaluations per subset;
-- subsets come in antithetic pairs, R at p and its complement at 1 − p (Okhrati and Lipani 2021),
-  which leaves no sampling error at all where players interact in pairs only;
-- standard errors come from the spread of the pairs. They do not cover the midpoint rule's own error
-  of order 1/levels²; with `jitter`, p is uniform around each midpoint and there is none.
-
-The values of all players must add up to v(all) − v(none), which the estimate does not use:
-:attr:`Shapley.residual` checks it.
+subsets are enumerated instead. Otherwise the integral is a midpoint rule over p. Each subset serves
+all players, toggled one by one, and comes with its complement at 1 − p (Okhrati and Lipani 2021).
+Standard errors come from the spread of the pairs; the midpoint rule's own error of order 1/levels²
+comes on top, unless `jitter` draws p around each midpoint.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import factorial
+from typing import Any
 
 import numpy as np
 
-from coto.analysis.masks import (
-    EXACT_PLAYERS,
-    Array,
-    Mask,
-    Value,
-    all_masks,
-    distinct,
-    values_of,
-)
 from coto.errors import CotoError
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+"""(players,): True where the player, such as an adapter or a layer, is kept."""
+Value = Callable[[Mask], float]
+"""A score, such as accuracy or minus the loss, of the model with these players."""
+
+EXACT_PLAYERS = 12
+"""Up to so many players (4,096 masks) all subsets are enumerated."""
 
 
 @dataclass(frozen=True)
 class Shapley:
-    """Shapley values in units of the score.
+    """φ (players,) in units of the score, with standard errors, zero for an enumeration.
 
-    Attributes:
-        values: φ (players,).
-        errors: Standard errors (players,); zero for an enumeration.
-        total: v(all) − v(none), evaluated.
-        total_error: Standard error of Σφ.
-        evaluations: Different masks that were evaluated.
+    `total` is v(all) − v(none), evaluated, `total_error` the standard error of Σφ.
     """
 
     values: Array
     errors: Array
     total: float
     total_error: float
-    evaluations: int
 
     @property
     def residual(self) -> float:
@@ -64,11 +54,8 @@ class Shapley:
 class Sampling:
     """How the multilinear extension is sampled.
 
-    Attributes:
-        levels: Number of midpoints p = (l + ½)/levels.
-        pairs: Antithetic pairs of subsets for each pair of levels p and 1 − p.
-        seed: Of the subsets.
-        jitter: Draw p uniformly around each midpoint rather than at it.
+    With so many midpoints p = (l + ½)/levels, or p drawn uniformly around each (`jitter`), and so
+    many antithetic pairs of subsets for each pair of levels p and 1 − p.
     """
 
     levels: int = 10
@@ -93,33 +80,31 @@ class Sampling:
         return noise < p, weights
 
 
+def all_masks(players: int) -> Mask:
+    """(2^players, players): every subset; row m keeps player i where bit i of m is set."""
+    if players > EXACT_PLAYERS:
+        raise CotoError(
+            f"shapley: players = {players} without sampling: expected at most {EXACT_PLAYERS}"
+        )
+    return (np.arange(2**players)[:, None] >> np.arange(players) & 1).astype(bool)
+
+
+def values_of(value: Value, masks: Mask) -> Array:
+    """The value of each row, asked for once per different row, in lexicographic order."""
+    rows, where = np.unique(masks, axis=0, return_inverse=True)
+    return np.array([value(row) for row in rows], dtype=float)[where.ravel()]
+
+
 def required_masks(players: int, sampling: Sampling | None = None) -> Mask:
-    """Every mask that :func:`shapley` will ask for, different and in lexicographic order.
-
-    For evaluating them together, sharing what neighbours have in common.
-
-    Args:
-        players: number of players.
-        sampling: as given to :func:`shapley`; None for an enumeration.
-    """
-    if sampling is None:
-        _check_exact(players)
-        return distinct(all_masks(players))
-    subsets, _ = sampling.subsets(players)
-    ends = np.array([[False] * players, [True] * players])
-    return distinct(np.concatenate([_toggled(subsets).reshape(-1, players), ends]))
+    """Every mask that :func:`shapley` will ask for, in lexicographic order."""
+    masks = _sampled_masks(sampling.subsets(players)[0]) if sampling else all_masks(players)
+    return np.unique(masks, axis=0)
 
 
 def shapley(value: Value, players: int, sampling: Sampling | None = None) -> Shapley:
-    """Shapley values of a score.
+    """Shapley values of a score, which is asked once per mask; all subsets without a `sampling`.
 
-    Args:
-        value: the score of the model with the players of a mask; asked once per mask.
-        players: number of players.
-        sampling: how to sample; None to enumerate, with up to twelve players.
-
-    Raises:
-        CotoError: if there are no players, or too many to enumerate.
+    CotoError if there are no players, or too many to enumerate.
     """
     if players < 1:
         raise CotoError(f"shapley: players = {players}: expected 1 or more")
@@ -127,44 +112,33 @@ def shapley(value: Value, players: int, sampling: Sampling | None = None) -> Sha
 
 
 def top_third_share(values: Array, layers: Array) -> float:
-    """Share of Σφ that the highest third of the layers holds, as the paper quotes it.
-
-    Args:
-        values: φ (players,).
-        layers: layer number of each player (players,); thirds count the layers that occur.
-    """
+    """Share of Σφ that the highest third of the players' `layers` (players,) holds (the paper)."""
     present = np.unique(layers)
     top = present[round(2 * len(present) / 3) :]
     return float(values[np.isin(layers, top)].sum() / values.sum())
 
 
 def _enumerated(value: Value, players: int) -> Shapley:
-    _check_exact(players)
     masks = all_masks(players)
     scores = values_of(value, masks)
     sizes, index = masks.sum(axis=1), np.arange(len(masks))
     # |S|! (n − |S| − 1)! / n! for subsets S without the player
-    weights = [
-        factorial(size) * factorial(players - size - 1) / factorial(players)
-        for size in range(players)
-    ]
-    found = np.empty(players)
+    n = players
+    weights = [factorial(k) * factorial(n - k - 1) / factorial(n) for k in range(n)]
+    values = np.empty(players)
     for player in range(players):
         without = index[~masks[:, player]]
         gains = scores[without + 2**player] - scores[without]
-        found[player] = gains @ np.take(weights, sizes[without])
-    return Shapley(found, np.zeros(players), float(scores[-1] - scores[0]), 0.0, len(masks))
+        values[player] = gains @ np.take(weights, sizes[without])
+    return Shapley(values, np.zeros(players), float(scores[-1] - scores[0]), 0.0)
 
 
 def _sampled(value: Value, players: int, sampling: Sampling) -> Shapley:
     subsets, weights = sampling.subsets(players)
-    masks = _toggled(subsets)
-    ends = np.array([[False] * players, [True] * players])
-    rows = np.concatenate([masks.reshape(-1, players), ends])
-    scores = values_of(value, rows)
+    scores = values_of(value, _sampled_masks(subsets))
     none, whole = scores[-2:]
     # (complement or not, level pairs, pairs, 1 + players): v(R), then v(R with i toggled)
-    table = scores[:-2].reshape(masks.shape[:-1])
+    table = scores[:-2].reshape(2, *subsets.shape[:-1], 1 + players)
     own = np.stack([subsets, ~subsets])
     gains = np.where(own, 1, -1) * (table[..., :1] - table[..., 1:])
     replicas = gains.mean(axis=0)  # of antithetic pairs: (level pairs, pairs, players)
@@ -178,22 +152,16 @@ def _sampled(value: Value, players: int, sampling: Sampling) -> Shapley:
         errors=error(replicas),
         total=float(whole - none),
         total_error=float(error(replicas.sum(axis=2))),
-        evaluations=len(distinct(rows)),
     )
 
 
-def _toggled(subsets: Mask) -> Mask:
-    """Each subset and its complement, as they are and with each player toggled.
+def _sampled_masks(subsets: Mask) -> Mask:
+    """Subsets (…, players) and their complements, as they are and with each player toggled.
 
-    (2, …, 1 + players, players) for subsets (…, players).
+    (2 · … · (1 + players) + 2, players): the last two are none and all of the players.
     """
     players = subsets.shape[-1]
     flips = np.vstack([np.zeros(players, dtype=bool), np.eye(players, dtype=bool)])
-    return np.stack([subsets, ~subsets])[..., None, :] ^ flips
-
-
-def _check_exact(players: int) -> None:
-    if players > EXACT_PLAYERS:
-        raise CotoError(
-            f"shapley: players = {players} without sampling: expected at most {EXACT_PLAYERS}"
-        )
+    toggled = np.stack([subsets, ~subsets])[..., None, :] ^ flips
+    ends = np.array([[False] * players, [True] * players])
+    return np.concatenate([toggled.reshape(-1, players), ends])

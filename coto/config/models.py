@@ -1,18 +1,26 @@
 """The experiment configuration as typed models.
 
-Everything that a config file may say is a field here or in the modules that this one is made of,
-with its default and its meaning. Unknown keys are refused at every level, and numbers are read
-strictly: text that looks like a number, such as YAML's reading of ``1e-4``, is an error and not a
-guess.
+Everything that a config file may say is a field here, in the models that this one is made of, or in
+the section of a measurement (:mod:`coto.measurements`), with its default and its meaning. Unknown
+keys are refused at every level, and numbers are read strictly: text that looks like a number, such
+as YAML's reading of ``1e-4``, is an error and not a guess.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
-from coto.config.base import Model, Positive, Rate, Seed
-from coto.config.definitions import Adapter, Backbone, Strategy
-from coto.config.suites import Study, Suite
+from coto.adapters.kinds import Adapter
+from coto.method.schedule import Schedule
+from coto.method.strategies import STRATEGIES
+from coto.models.settings import Backbone, Evaluation, Training
+from coto.registry import OneOf
+from coto.settings import Model, Positive, Probability, Rate, Seed
+from coto.tasks.task import Rows
+
+SectionT = TypeVar("SectionT", bound=Model)
+# The paper's schedule, and so the defaults of every strategy that has one.
+RAMP = Schedule()
 
 
 class Data(Model):
@@ -20,6 +28,97 @@ class Data(Model):
 
     mirror: str | None = Field(
         None, description="Directory laid out as the hub, <mirror>/<hub id>; read instead of it."
+    )
+
+
+class Strategy(Model):
+    """How adapters are switched off during training (paper, Section 3)."""
+
+    kind: Annotated[str, OneOf(STRATEGIES)] = Field(
+        description="Rule that draws the mask of each optimizer step."
+    )
+    schedule: Literal["linear", "exponential", "sine", "constant"] = Field(
+        RAMP.shape, description="Shape of the activation probability p(t)."
+    )
+    p0: Probability = Field(RAMP.p0, description="p at the first step.")
+    p1: Probability = Field(RAMP.p1, description="p at the end of the ramp.")
+    ramp: Probability = Field(RAMP.ramp, description="Share of the steps over which p rises.")
+    unit: Literal["block", "module"] = Field(
+        "block", description="What one coin switches: a transformer block's adapters, or each one."
+    )
+    dropout: Probability = Field(0.25, description="Input dropout (dropout, progressive-dropout).")
+    survival: Probability = Field(0.5, description="Survival probability (stochastic-depth).")
+    stop_at: Probability | None = Field(
+        None, description="Training ends once p has reached this (early-stopped CoTo)."
+    )
+
+
+class Jobs(Model):
+    """What a cluster reserves for one job of a suite that uses a model."""
+
+    memory_mb: Positive = Field(4000, description="Memory.")
+    minutes: Positive = Field(240, description="Time limit.")
+
+
+class Suite(Model):
+    """A family of tasks on one backbone, and everything that is done with them."""
+
+    backbone: str = Field(description="Name of a backbone.")
+    tasks: tuple[str, ...] = Field(min_length=1, description="Names of tasks.")
+    adapters: tuple[str, ...] = Field(min_length=1, description="Names of adapters.")
+    adapter_settings: dict[str, Adapter] = Field(
+        default_factory=dict, description="Adapters of this suite that are not as defined above."
+    )
+    strategies: tuple[str, ...] = Field(("vanilla", "coto"), description="Names of strategies.")
+    seeds: tuple[Seed, ...] = Field((0, 1), min_length=1, description="Seeds of the runs.")
+    learning_rates: dict[str, tuple[Rate, ...]] = Field(
+        description="Grid per adapter, or per arm ('lora-coto'), which goes before it. With more "
+        "than one value the best on the validation part is used."
+    )
+    selection_seeds: tuple[Seed, ...] | None = Field(
+        None, description="Seeds whose validation scores choose the learning rate. Null: all."
+    )
+    train: Training = Field(description="Training settings.")
+    rows: Rows = Field(default_factory=Rows, description="Rows per part.")
+    evaluation: Evaluation = Field(default_factory=Evaluation, description="How models are scored.")
+    jobs: Jobs = Field(default_factory=Jobs, description="What a cluster reserves per job.")
+
+    def section(self, model: type[SectionT]) -> SectionT | None:
+        """The section of a measurement, by its model; None where it is null.
+
+        A suite's sections are fields of the class that :func:`coto.workflow.load.config_model`
+        makes of this one.
+        """
+        return next((part for part in vars(self).values() if isinstance(part, model)), None)
+
+    def need(self, model: type[SectionT]) -> SectionT:
+        """The section, of a job that there is only where it is not null."""
+        section = self.section(model)
+        assert section is not None
+        return section
+
+
+class Study(Model):
+    """A question that a suite is asked with other strategies, rates or snapshots.
+
+    Its runs are made on request only (`snakemake <name of the study>`), not by `all`. What is null
+    is the suite's.
+    """
+
+    suite: str = Field(description="Name of the suite that is varied.")
+    tasks: tuple[str, ...] | None = Field(None, min_length=1, description="Names of tasks.")
+    adapters: tuple[str, ...] | None = Field(None, min_length=1, description="Names of adapters.")
+    strategies: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Names of strategies."
+    )
+    seeds: tuple[Seed, ...] | None = Field(None, min_length=1, description="Seeds of the runs.")
+    learning_rates: tuple[Rate, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Rates that all arms are trained, merged and pruned with, each on its own.",
+    )
+    snapshots: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (), description="Shares of the training after which runs are scored, merged and pruned."
     )
 
 
@@ -65,6 +164,11 @@ class Config(Model):
     """The whole configuration."""
 
     results: str = Field("results", description="Folder that everything is written to.")
+    plugins: tuple[str, ...] = Field(
+        (),
+        description="Python files with further tasks, adapter kinds, strategies, operators, "
+        "pruning methods, measurements, tables, figures or claims (docs/extending.md).",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",
         description="auto: a GPU where a job sees one. cuda: also asks a cluster for one per job.",
@@ -87,3 +191,15 @@ class Config(Model):
         default_factory=dict, description="Studies by name: variations of suites, on request."
     )
     report: Report = Field(default_factory=Report, description="Tables, figures and claims.")
+
+
+class Facts(Model):
+    """What a reader of a suite's tables must know."""
+
+    backbone: str = ""
+    kind: str = Field("", description="Of its tasks: text, language or image.")
+    shots: int | None = None
+    test_rows: int | None = None
+    subnetwork_rows: int | None = None
+    loss_on: str | None = Field(None, description="Language models: the tokens of the loss.")
+    protocol: str | None = Field(None, description="Language models: how answers are found.")

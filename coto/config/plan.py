@@ -1,4 +1,4 @@
-"""The DAG's nodes and each job's settings, from a validated configuration.
+"""What a configuration asks for: suites, studies, arms, runs, and what jobs have in common.
 
 A job's settings are one canonical JSON string of exactly what it reads. Snakemake compares the
 parameters of a job as an unordered set of values, so several named parameters would hide a swap of
@@ -6,279 +6,106 @@ two values and a reordered mapping would cause a rerun; one sorted string does n
 only fan out, such as the seeds, stay out of the settings of single runs.
 """
 
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 
-from coto.adapters.kinds import KINDS
-from coto.config.axes import canonical
-from coto.config.grid import Grid
-from coto.config.suites import LENGTHS, TaskTraining
-from coto.operators.registry import OPERATORS
-from coto.tasks.registry import TASKS
+from coto.adapters.kinds import Adapter
+from coto.config import paths
+from coto.config.models import Config, Facts, Suite
+from coto.models.settings import (
+    FAMILIES,
+    LENGTHS,
+    Loading,
+    NamedBackbone,
+    TaskEvaluation,
+    TaskTraining,
+    Training,
+)
 
 
-class Plan(Grid):
-    """What each job of a grid reads."""
+@dataclass(frozen=True)
+class Plan:
+    """Everything that there is to do.
 
-    def convert(self, backbone: str) -> str:
-        """Settings of converting a backbone from a wheel."""
-        return canonical({"backbone": self.config.backbones[backbone].model_dump()})
+    Attributes:
+        config: the configuration.
+        studied: the suites that the studies are made of, by study and name.
+    """
 
-    def baseline(self, suite: str) -> str:
-        """Settings of scoring what no training gives."""
-        cfg = self.suites[suite]
-        return canonical(
-            {
-                "suite": suite,
-                "tasks": list(cfg.tasks),
-                "entries": [TASKS[task].scored() for task in cfg.tasks],
-                "backbone": self.backbone(suite),
-                "device": self.config.device,
-                "precision": self.config.precision,
-                "evaluation": self._evaluation(suite, *cfg.tasks),
-                **self._standard(suite),
-            }
-        )
+    config: Config
+    studied: Mapping[str, Mapping[str, Suite]] = field(default_factory=dict)
 
-    def prepare(self, suite: str, task: str) -> str:
-        """Settings of making a task's rows."""
-        cfg = self.suites[suite]
-        return canonical(
-            {
-                "task": task,
-                "entry": asdict(TASKS[task]),
-                "rows": cfg.rows.model_dump(exclude={"shots"}),
-                "mirror": self.config.data.mirror if TASKS[task].source == "hub" else None,
-            }
-        )
-
-    def train(self, suite: str, task: str, adapter: str, strategy: str, lr: str, seed: str) -> str:
-        """Settings of one training run."""
-        return canonical(
-            {
-                **self._run(suite, task, adapter, strategy),
-                "strategy_settings": self.config.strategies[strategy].model_dump(),
-                "kind": asdict(KINDS[self.adapter(suite, adapter).kind]),
-                "train": self._training(suite, task),
-                "shots": self.suites[suite].rows.shots,
-                "lr": float(lr),
-                "seed": int(seed),
-            }
-        )
-
-    def select(self, suite: str, task: str, adapter: str, strategy: str) -> str:
-        """Settings of choosing a learning rate."""
-        return canonical(
-            {
-                "suite": suite,
-                "task": task,
-                "adapter": adapter,
-                "strategy": strategy,
-                "lrs": self.grid(suite, adapter, strategy),
-                "seeds": list(self.selection_seeds(suite)),
-            }
-        )
-
-    def prune(self, suite: str, adapter: str, strategy: str, seed: str) -> str:
-        """Settings of pruning an arm's runs with one seed."""
-        return self._operator("prune", suite, adapter, strategy, seed=int(seed))
-
-    def interpolate(self, suite: str, adapter: str, strategy: str, seeds: str) -> str:
-        """Settings of mixing an arm's runs of two or three seeds."""
-        mixed = [int(seed) for seed in seeds.split("-")]
-        merging = self._merging(suite, "interpolate")
-        return self._operator("interpolate", suite, adapter, strategy, seeds=mixed, **merging)
-
-    def trajectory(self, suite: str, adapter: str, strategy: str) -> str:
-        """Settings of scoring the snapshots of an arm's runs."""
-        cfg = self.suites[suite]
-        return self._operator(
-            "trajectory",
-            suite,
-            adapter,
-            strategy,
-            seeds=list(cfg.seeds),
-            snapshots=list(cfg.train.snapshots),
-        )
-
-    def merge(self, suite: str, adapter: str, strategy: str, seed: str) -> str:
-        """Settings of merging all tasks of a suite."""
-        merging = self._merging(suite, "merge")
-        return self._operator("merge", suite, adapter, strategy, seed=int(seed), **merging)
-
-    def subnetworks(self, suite: str, adapter: str, strategy: str, seed: str) -> str:
-        """Settings of scoring subsets of the adapters of an arm's runs with one seed."""
-        cfg = self.suites[suite].subnetworks
-        assert cfg is not None
-        early = self.config.strategies[strategy].kind.startswith("coto")
-        tasks = self.subnetwork_tasks(suite)
-        return self._operator(
-            "subnetworks",
-            suite,
-            adapter,
-            strategy,
-            seed=int(seed),
-            tasks=tasks,
-            entries=[TASKS[task].scored() for task in tasks],
-            subnetworks=cfg.model_dump(exclude={"tasks", "seeds", "early_stop"})
-            | {"early_stop": cfg.early_stop if early else None},
-        )
-
-    def geometry(self, suite: str, adapter: str) -> str:
-        """Settings of comparing the weights of all runs with an adapter kind."""
-        cfg = self.suites[suite]
-        return canonical(
-            {
-                "suite": suite,
-                "adapter": adapter,
-                "backbone": self.backbone(suite),
-                "device": self.config.device,
-                "precision": self.config.precision,
-                "evaluation": self._evaluation(suite, *self.geometry_tasks(suite)),
-                "tasks": self.geometry_tasks(suite),
-                "seeds": list(cfg.seeds),
-                "grids": {name: self.grid(suite, adapter, name) for name in cfg.strategies},
-            }
-        )
-
-    def overhead(self, suite: str, adapter: str) -> str:
-        """Settings of measuring an adapter kind's training time."""
-        cfg = self.suites[suite]
-        assert cfg.overhead is not None
-        task = self.overhead_task(suite)
-        runs = {name: self._run(suite, task, adapter, name) for name in cfg.strategies}
-        shared = next(iter(runs.values()))
-        del shared["strategy"]
-        return canonical(
-            {
-                **shared,
-                "strategies": {
-                    name: self.config.strategies[name].model_dump() for name in cfg.strategies
-                },
-                "learning_rates": {
-                    name: float(self.grid(suite, adapter, name)[0]) for name in cfg.strategies
-                },
-                "train": {
-                    name: value
-                    for name, value in self._training(suite, task).items()
-                    # What a run leaves behind has no part in a timed step.
-                    if name not in ("snapshots", "gradients", "checkpoint_every")
-                },
-                "shots": cfg.rows.shots,
-                "overhead": cfg.overhead.model_dump(),
-            }
-        )
-
-    def tables(self) -> str:
-        """Settings of the tables."""
-        return self._report(style=self.config.report.tables.model_dump())
-
-    def figures(self) -> str:
-        """Settings of the figures."""
-        return self._report(
-            style=self.config.report.figures.model_dump(),
-            strategies={
-                name: self.config.strategies[name].model_dump()
-                for suite in self.config.suites.values()
-                for name in suite.strategies
-            },
-        )
-
-    def report_study(self, study: str) -> str:
-        """Settings of a study's table and figure."""
-        return canonical(
-            {
-                "study": study,
-                "axes": [self.axes(suite) for suite in self.study(study)],
-                "statistics": self.config.report.statistics.model_dump(),
-                "tables": self.config.report.tables.model_dump(),
-                "figures": self.config.report.figures.model_dump(),
-            }
-        )
-
-    def claims(self) -> str:
-        """Settings of the claims."""
-        return self._report()
-
-    def _report(self, **looks: Any) -> str:
-        """Which records there are, how they are judged, and how the result is shown."""
-        return canonical(
-            {
-                "axes": [self.axes(suite) for suite in sorted(self.config.suites)],
-                "statistics": self.config.report.statistics.model_dump(),
-                **looks,
-            }
-        )
-
-    def _run(self, suite: str, task: str, adapter: str, strategy: str) -> dict[str, Any]:
-        """What every use of a model on a task reads."""
+    @cached_property
+    def suites(self) -> dict[str, Suite]:
+        """All suites, those that the studies are made of among them."""
         return {
-            "suite": suite,
-            "task": task,
-            "entry": TASKS[task].scored(),
-            "adapter": adapter,
-            "strategy": strategy,
-            "backbone": self.backbone(suite),
-            "adapter_settings": self.adapter(suite, adapter).model_dump(),
-            "device": self.config.device,
-            "precision": self.config.precision,
-            "evaluation": self._evaluation(suite, task),
-            **self._standard(suite),
+            **self.config.suites,
+            **{n: s for of in self.studied.values() for n, s in of.items()},
         }
 
-    def _operator(self, stage: str, suite: str, adapter: str, strategy: str, **more: Any) -> str:
-        """Settings of a stage that changes trained adapters and scores them on every task."""
+    def adapter(self, suite: str, name: str) -> Adapter:
+        """An adapter as a suite uses it."""
+        return self.suites[suite].adapter_settings.get(name) or self.config.adapters[name]
+
+    def grid(self, suite: str, adapter: str, strategy: str) -> tuple[str, ...]:
+        """Learning rates of an arm, as they stand in paths."""
+        grids = self.suites[suite].learning_rates
+        values = grids.get(f"{adapter}-{strategy}") or grids[adapter]
+        return tuple(paths.number(value) for value in values)
+
+    def selection_seeds(self, suite: str) -> tuple[int, ...]:
+        """Seeds whose validation scores choose the learning rate."""
         cfg = self.suites[suite]
-        settings = self._run(suite, cfg.tasks[0], adapter, strategy)
-        # The adapter on disk says what it is; its settings would only add reruns.
-        for name in ("task", "entry", "adapter_settings"):
-            del settings[name]
-        # What was trained is scored once with every built-in task, not after every change.
-        settings["evaluation"] = self._evaluation(suite, *cfg.tasks) | {"standard": []}
-        settings.pop("mirror", None)
-        return canonical(
-            {
-                **settings,
-                "tasks": list(cfg.tasks),
-                "entries": [TASKS[task].scored() for task in cfg.tasks],
-                "lrs": self.grid(suite, adapter, strategy),
-                **({stage: getattr(cfg, stage).model_dump()} if hasattr(cfg, stage) else {}),
-                **more,
-            }
-        )
+        return cfg.seeds if cfg.selection_seeds is None else cfg.selection_seeds
 
-    def _merging(self, suite: str, stage: str) -> dict[str, Any]:
-        """The operators that a stage uses, each with all its settings."""
-        merging = self.suites[suite].merging
-        given: dict[str, dict[str, Any]] = dict(merging.settings)  # type: ignore[arg-type]
-        return {
-            "operators": {
-                name: OPERATORS[name].resolved(given.get(name, {}))
-                for name in self.operators(suite, stage)
-            },
-            "merging": merging.model_dump(include={"repeats", "save"}),
-        }
-
-    def _training(self, suite: str, task: str) -> dict[str, Any]:
+    def training(self, suite: str, task: str) -> Training:
         """Training settings with the task's overrides applied."""
-        cfg = self.suites[suite]
-        train = cfg.train
-        settings = train.model_dump(exclude={"per_task"})
-        if cfg.subnetworks is not None and cfg.subnetworks.early_stop is not None:
-            # A run that stops early is the same run up to there.
-            settings["snapshots"] = sorted({*train.snapshots, cfg.subnetworks.early_stop})
+        train = self.suites[suite].train
         over = train.per_task.get(task, TaskTraining()).model_dump(exclude_none=True)
         if over.keys() & set(LENGTHS):
-            settings |= dict.fromkeys(LENGTHS)
-        return settings | over
+            over = dict.fromkeys(LENGTHS) | over
+        return train.model_copy(update={"per_task": {}, **over})
 
-    def _standard(self, suite: str) -> dict[str, Any]:
-        """Where lm-eval's own tasks find their data, if there are any to score."""
-        asked = self.suites[suite].evaluation.standard
-        return {"mirror": self.config.data.mirror} if asked else {}
+    def backbone(self, suite: str) -> NamedBackbone:
+        """A suite's backbone as jobs read it."""
+        name = self.suites[suite].backbone
+        backbone = self.config.backbones[name]
+        return NamedBackbone(
+            **{**backbone.model_dump(), "name": name, "projections": backbone.names}
+        )
 
-    def _evaluation(self, suite: str, *tasks: str) -> dict[str, Any]:
-        """How models are scored on tasks."""
-        return self.suites[suite].evaluation.model_dump(mode="json") | {
-            "max_lengths": {task: self._training(suite, task)["max_length"] for task in tasks}
-        }
+    def family(self, suite: str) -> str:
+        """Family of a suite's backbone."""
+        return self.config.backbones[self.suites[suite].backbone].family
+
+    def loading(self, suite: str, *tasks: str, standard: bool = False) -> Loading:
+        """What the model of a suite is loaded with, and these tasks are scored with.
+
+        With `standard`, lm-eval's own tasks that the suite names are scored as well.
+        """
+        evaluation = self.suites[suite].evaluation
+        asked = evaluation.standard if standard else ()
+        lengths = {task: self.training(suite, task).max_length for task in tasks}
+        changes = {"standard": asked, "max_lengths": lengths}
+        return Loading(
+            backbone=self.backbone(suite),
+            evaluation=TaskEvaluation(**{**evaluation.model_dump(), **changes}),
+            device=self.config.device,
+            precision=self.config.precision,
+            mirror=self.config.data.mirror if asked else None,
+        )
+
+    def facts(self, suite: str) -> Facts:
+        """What a reader of a suite's tables must know."""
+        cfg, family = self.suites[suite], self.family(suite)
+        causal = family == "causal"
+        return Facts(
+            backbone=cfg.backbone,
+            kind=FAMILIES[family].kind,
+            shots=cfg.rows.shots,
+            test_rows=cfg.rows.test,
+            subnetwork_rows=getattr(getattr(cfg, "subnetworks", None), "rows", None),
+            loss_on=cfg.train.loss_on if causal else None,
+            protocol=cfg.evaluation.protocols[0] if causal else None,
+        )

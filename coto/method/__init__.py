@@ -1,4 +1,1 @@
-"""The paper's method, importable alone: schedule, strategies, gate, training hooks.
-
-Knows PEFT and torch, but no task, no data set and no configuration file.
-"""
+"""The paper's method, importable alone: it knows no task, no data set and no configuration file."""

@@ -4,47 +4,37 @@ import json
 import zipfile
 from pathlib import Path
 
-_REQUIRED = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
-_WEIGHTS = ("adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json")
+_REQUIRED = {"trainer_state.json", "optimizer.pt", "scheduler.pt"}
+_WEIGHTS = {"adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json"}
 
 
 def last_complete_checkpoint(directory: str | Path) -> str | None:
     """Return the newest complete ``checkpoint-N`` of a Trainer's output directory, None if none.
 
-    The Trainer does not save atomically, and its own ``get_last_checkpoint`` takes the directory
-    with the highest number, be it empty. Here a checkpoint counts if the trainer's state (which is
-    written last) is whole and belongs to step N, if optimizer, scheduler, random state and weights
-    are there, and if none of these files is cut off. Knows the layout of one process and of
-    DistributedDataParallel, not those of FSDP and DeepSpeed.
+    The Trainer does not save atomically. A checkpoint counts if the trainer's state (written last)
+    is of step N, and optimizer, scheduler, random state and weights are there, none of them cut
+    off. Knows the layout of one process and of DistributedDataParallel, not FSDP's or DeepSpeed's.
     """
-    candidates = []
-    for path in Path(directory).glob("checkpoint-*"):
-        number = path.name.removeprefix("checkpoint-")
-        if number.isdigit() and path.is_dir():
-            candidates.append((int(number), path))
-    for step, path in sorted(candidates, reverse=True):
-        if _is_complete(path, step):
-            return str(path)
-    return None
+    paths = (path for path in Path(directory).glob("checkpoint-*") if path.is_dir())
+    numbers = ((path.name.removeprefix("checkpoint-"), path) for path in paths)
+    steps = sorted(((int(n), path) for n, path in numbers if n.isdigit()), reverse=True)
+    return next((str(path) for step, path in steps if _is_complete(path, step)), None)
 
 
 def _is_complete(checkpoint: Path, step: int) -> bool:
-    if not all((checkpoint / name).is_file() for name in _REQUIRED):
-        return False
-    if not any((checkpoint / name).is_file() for name in _WEIGHTS):
-        return False
-    if not any(checkpoint.glob("rng_state*.pth")):
+    files = {path.name for path in checkpoint.iterdir() if path.is_file()}
+    if not (files >= _REQUIRED and files & _WEIGHTS and any(checkpoint.glob("rng_state*.pth"))):
         return False
     try:
         state = json.loads((checkpoint / "trainer_state.json").read_bytes())
     except ValueError:
         return False
-    if not isinstance(state, dict) or state.get("global_step") != step:
-        return False
-    saved_by_torch = [*checkpoint.glob("*.pt"), *checkpoint.glob("*.pth")]
     # torch writes zip files, whose directory is at the end: a cut-off one is not recognised
-    return all(zipfile.is_zipfile(path) for path in saved_by_torch) and all(
-        _is_whole_safetensors(path) for path in checkpoint.glob("*.safetensors")
+    return (
+        isinstance(state, dict)
+        and state.get("global_step") == step
+        and all(zipfile.is_zipfile(checkpoint / f) for f in files if f.endswith((".pt", ".pth")))
+        and all(map(_is_whole_safetensors, checkpoint.glob("*.safetensors")))
     )
 
 

@@ -1,13 +1,13 @@
 """How a probability moves over training: a plain function of the step.
 
-Sources: the linear ramp over the first 75 % of the updates is the paper's; ``p0 = 0.1``
-and ``ceil(0.75 * T)`` are the authors' published snippet; the exponential and sine shapes are read
-off the authors' rebuttal figure r1 (they fit its points within 0.007).
+The linear ramp over 75 % of the updates is the paper's; ``p0 = 0.1`` and ``ceil(0.75 * T)`` are the
+authors' snippet's; other shapes are read off their rebuttal figure r1 (to within 0.007).
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal, get_args, overload
 
 import numpy as np
@@ -29,19 +29,10 @@ class Schedule:
     """A probability that goes from ``p0`` to ``p1`` in the first part of training and stays there.
 
     Update ``s`` of ``T`` (counted from 0) uses ``p0 + (p1 - p0) * f(s / ceil(ramp * T))``, and
-    ``p1`` from ``s = ceil(ramp * T)`` on. ``f(x)`` is ``x`` (linear), ``(e^x - 1) / (e - 1)``
-    (exponential), ``sin(pi x / 2)`` (sine) or 1 (constant: ``p1`` from the first update on, ``p0``
-    is not used).
-
-    Args:
-        shape: ``"linear"`` (the paper's), ``"exponential"``, ``"sine"`` or ``"constant"``.
-        p0: probability of the first update, in [0, 1]. The paper's text starts at 0, the authors'
-            snippet at 0.1, the default here.
-        p1: final probability, in [0, 1]; may be smaller than ``p0``.
-        ramp: share of the updates that the ramp takes, in [0, 1].
-
-    Raises:
-        ValueError: a field is out of range.
+    ``p1`` from ``s = ceil(ramp * T)`` on. ``f(x)`` is ``x`` (linear, the paper's),
+    ``(e^x - 1) / (e - 1)`` (exponential), ``sin(pi x / 2)`` (sine) or 1 (constant: ``p1`` from the
+    first update on, ``p0`` is not used). ``p0``, ``p1``, which may be smaller, and ``ramp`` are in
+    [0, 1], else ValueError. The paper's text starts at 0, the authors' snippet at 0.1, as here.
 
     >>> Schedule()([0, 300, 750, 999], 1000).round(2).tolist()
     [0.1, 0.46, 1.0, 1.0]
@@ -54,8 +45,8 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.shape not in _SHAPES:
-            expected = ", ".join(get_args(Shape))
-            raise ValueError(f"shape: got {self.shape!r}, expected one of {expected}")
+            known = ", ".join(get_args(Shape))
+            raise ValueError(f"shape: got {self.shape!r}, expected one of {known}")
         for key in ("p0", "p1", "ramp"):
             check_probability(key, getattr(self, key))
 
@@ -76,7 +67,7 @@ class Schedule:
 
     def ramp_steps(self, total_steps: int) -> int:
         """Return the first step that uses ``p1``: ``ceil(ramp * total_steps)``."""
-        return math.ceil(self.ramp * total_steps) if self.shape != "constant" else 0
+        return count_of(self.ramp, total_steps) if self.shape != "constant" else 0
 
     def first_step_at(self, p: float, total_steps: int) -> int | None:
         """Return the first step whose probability has covered ``p0 -> p``; None if none does."""
@@ -84,6 +75,18 @@ class Schedule:
         values = self(np.arange(total_steps), total_steps)
         reached = values >= p if self.p1 >= self.p0 else values <= p
         return int(reached.argmax()) if reached.any() else None
+
+
+def count_of(share: float, total: int, *, nearest: bool = False) -> int:
+    """Return a share of a total as a whole number: rounded up, or to the nearest one.
+
+    The share counts as the decimal that is written: products of floats are off by their last bit.
+
+    >>> count_of(0.55, 100), math.ceil(0.55 * 100)
+    (55, 56)
+    """
+    exact = Fraction(str(float(share))) * int(total)
+    return round(exact) if nearest else math.ceil(exact)
 
 
 def check_probability(key: str, value: object) -> None:

@@ -4,7 +4,8 @@ No state is kept, so a resumed run and every rank of a distributed run draw the 
 are numbered by depth, lowest layer first, unless ``depth`` says otherwise.
 """
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -16,6 +17,7 @@ from coto.method.schedule import Schedule, Shape, check_probability, check_steps
 Kind = Literal["none", "skip", "element"]
 Placement = Literal["random", "lowest", "highest"]
 Flags = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 
 # After so many rejected rows the rest is not drawn but integrated out (see sample_flags).
 MAX_REDRAWS = 1000
@@ -25,20 +27,19 @@ MAX_REDRAWS = 1000
 class Strategy:
     """What happens to the adapters during training. Build the usual ones by name: `make_strategy`.
 
+    A rule of your own overrides :meth:`flags` or :meth:`dropout_rate`.
+
     Args:
-        name: how the strategy is called in records.
         kind: ``"none"`` (all adapters always train), ``"skip"`` (whole groups are skipped) or
             ``"element"`` (the adapter's input passes an element-wise dropout).
         schedule: probability that a group is active (skip), or the dropout rate (element).
-        placement: for ``"skip"``, where the drawn number of active groups goes: ``"random"``
-            (where they were drawn), ``"lowest"`` (the lowest layers) or ``"highest"``.
-        depth_decay: for ``"skip"``, scale the probability by depth: group ``l`` of ``L`` (from 1)
-            is active with ``1 - (l / L) * (1 - p)``, so the last one has ``p``.
-        stop_at: for ``"skip"``, training ends once the schedule has reached this probability
-            (early-stopped CoTo); None trains to the end.
+        placement: where the drawn number of active groups goes: where they were drawn
+            (``"random"``), into the ``"lowest"`` or the ``"highest"`` layers.
+        depth_decay: group ``l`` of ``L`` is active with chance ``1 - (l / L) * (1 - p)``.
+        stop_at: training ends once the schedule of a ``"skip"`` has reached this probability.
     """
 
-    name: str
+    name: str = ""
     kind: Kind = "skip"
     schedule: Schedule = field(default_factory=Schedule)
     placement: Placement = "random"
@@ -56,9 +57,7 @@ class Strategy:
             if self.kind != "skip":
                 raise ValueError(f"stop_at: got {self.stop_at!r}, expected None for {self.name!r}")
 
-    def probabilities(
-        self, step: int, total_steps: int, depth: ArrayLike | int
-    ) -> NDArray[np.float64]:
+    def probabilities(self, step: int, total_steps: int, depth: ArrayLike | int) -> Floats:
         """Return every group's chance to be active, before the at-least-one rule; shape (groups,).
 
         ``depth`` is the number of groups, or an array of relative depths in (0, 1], one per group.
@@ -70,20 +69,20 @@ class Strategy:
         return 1.0 - depths * (1.0 - p) if self.depth_decay else np.full_like(depths, p)
 
     def flags(self, seed: int, step: int, total_steps: int, depth: ArrayLike | int) -> Flags:
-        """Return which groups update ``step`` trains; shape (groups,), at least one is True.
+        """Return which groups update ``step``, counted from 0, trains; at least one is True.
 
-        Args:
-            seed: any integer of at least 0.
-            step: the update, counted from 0.
-            total_steps: number of updates of the whole training.
-            depth: as in :meth:`probabilities`.
+        Shape (groups,); ``depth`` as in :meth:`probabilities`.
         """
         depths = relative_depths(depth)
         p = self.probabilities(step, total_steps, depths)
         if p.min() >= 1.0:
             return np.ones(p.shape, dtype=bool)
         flags = sample_flags(p, uniform_rows(seed, step, p.size))
-        return flags if self.placement == "random" else _placed(flags, depths, self.placement)
+        if self.placement != "random":  # as many, but at the lowest or highest depths
+            order = np.argsort(depths if self.placement == "lowest" else -depths, kind="stable")
+            count = int(flags.sum())
+            flags[order[:count]], flags[order[count:]] = True, False
+        return flags
 
     def dropout_rate(self, step: int, total_steps: int) -> float | None:
         """Return the element dropout rate of update ``step``; None leaves the model's own alone."""
@@ -91,86 +90,156 @@ class Strategy:
 
     def stop_step(self, total_steps: int) -> int | None:
         """Return the number of updates after which training ends early; None if it does not."""
-        if self.stop_at is None:
-            return None
-        return self.schedule.first_step_at(self.stop_at, total_steps)
+        stop = self.stop_at
+        return None if stop is None else self.schedule.first_step_at(stop, total_steps)
 
-    def active_share(self, seed: int, total_steps: int, depth: ArrayLike | int) -> float:
-        """Return the mean share of active groups over a whole training, in (0, 1]."""
-        depths = relative_depths(depth)
-        steps = self.stop_step(total_steps) or total_steps
-        return float(
-            np.mean([self.flags(seed, s, total_steps, depths).mean() for s in range(steps)])
-        )
+
+@dataclass(frozen=True)
+class Options:
+    """What strategies are made with; a rule reads what it needs.
+
+    The paper gives no `survival`; `dropout` is that of the rebuttal figures r2 and r3 (or 0 there).
+    """
+
+    schedule: Schedule = field(default_factory=Schedule)
+    survival: float = 0.5
+    dropout: float = 0.25
+    stop_at: float | None = None
+
+    def __post_init__(self) -> None:
+        check_probability("survival", self.survival)
+        check_probability("dropout", self.dropout)
+
+
+Rule = Callable[[Options], Strategy]
+
+
+@dataclass(frozen=True)
+class NamedStrategy:
+    """An entry of `STRATEGIES`: one line on what an update does, and what makes the strategy."""
+
+    name: str
+    summary: str
+    rule: Rule
+
+    @property
+    def code(self) -> str:
+        """Where its rule is, ``module:function``."""
+        return f"{self.rule.__module__}:{self.rule.__qualname__}"
+
+
+STRATEGIES: dict[str, NamedStrategy] = {}
+"""Strategies by name; `strategy` adds one."""
+
+
+def strategy(name: str) -> Callable[[Rule], Rule]:
+    """Name the rule below it, whose docstring begins with what an update does."""
+
+    def add(rule: Rule) -> Rule:
+        if name in STRATEGIES:
+            raise ValueError(f"strategy {name!r}: there are two of that name")
+        summary = (rule.__doc__ or "").partition("\n")[0].rstrip(".")
+        STRATEGIES[name] = NamedStrategy(name, summary, rule)
+        return rule
+
+    return add
+
+
+@strategy("vanilla")
+def vanilla(options: Options) -> Strategy:
+    """Trains all adapters."""
+    return Strategy(kind="none")
+
+
+@strategy("coto")
+def coto(options: Options) -> Strategy:
+    """Trains a random subset of the adapters that grows, the paper's method.
+
+    Options: ``schedule``, ``stop_at``. The at-least-one rule is that of the authors' snippet.
+    """
+    return Strategy(schedule=options.schedule, stop_at=options.stop_at)
+
+
+@strategy("coto-high")
+def coto_high(options: Options) -> Strategy:
+    """Trains as many adapters as coto does; those of the *high* layers are dropped first.
+
+    *Inferred*: the paper does not give the sampler. The number of active groups is drawn as coto
+    draws it and only placed by depth, so that nothing but placement differs.
+    """
+    return replace(coto(options), placement="lowest")
+
+
+@strategy("coto-low")
+def coto_low(options: Options) -> Strategy:
+    """Trains as many adapters as coto does; those of the *low* layers are dropped first.
+
+    *Inferred*, as in :func:`coto_high`.
+    """
+    return replace(coto(options), placement="highest")
+
+
+@strategy("stochastic-depth")
+def stochastic_depth(options: Options) -> Strategy:
+    """Trains each group of adapters with chance ``survival`` in every update.
+
+    *Inferred*: 0.5, no ramp, and coto's at-least-one rule, without which an update with no active
+    adapter may have nothing to train.
+    """
+    return Strategy(schedule=Schedule("constant", p1=options.survival))
+
+
+@strategy("stochastic-depth-linear")
+def stochastic_depth_linear(options: Options) -> Strategy:
+    """Trains each group with a chance that falls with depth from 1 to ``survival``.
+
+    *Inferred*, as in :func:`stochastic_depth`; the linear decay is that of Huang et al. (2016).
+    """
+    return replace(stochastic_depth(options), depth_decay=True)
+
+
+@strategy("dropout")
+def dropout(options: Options) -> Strategy:
+    """Drops elements of the adapters' inputs, at the rate ``dropout``."""
+    return Strategy(kind="element", schedule=Schedule("constant", p1=options.dropout))
+
+
+@strategy("progressive-dropout")
+def progressive_dropout(options: Options) -> Strategy:
+    """Drops elements of the adapters' inputs, at a rate that falls from 1 to ``dropout``.
+
+    *Inferred*: it starts at 1 and ramps like coto. Options: ``schedule``, ``dropout``.
+    """
+    return Strategy(kind="element", schedule=replace(options.schedule, p0=1.0, p1=options.dropout))
 
 
 def make_strategy(
-    name: str,
-    schedule: Schedule | Shape = "linear",
-    p0: float = 0.1,
-    p1: float = 1.0,
-    ramp: float = 0.75,
-    survival: float = 0.5,
-    dropout: float = 0.25,
-    stop_at: float | None = None,
+    name: str | Strategy,
+    schedule: Schedule | Shape = Schedule.shape,
+    p0: float = Schedule.p0,
+    p1: float = Schedule.p1,
+    ramp: float = Schedule.ramp,
+    survival: float = Options.survival,
+    dropout: float = Options.dropout,
+    stop_at: float | None = Options.stop_at,
 ) -> Strategy:
-    """Return the strategy called ``name``; options that it does not use are ignored.
+    """Return the strategy called ``name``, or a `Strategy` as it is; unused options are ignored.
 
-    ======================= ===================================================== ================
-    name                    what one update does                                  options
-    ======================= ===================================================== ================
-    vanilla                 trains all adapters                                   none
-    coto                    trains a random subset that grows (paper)             schedule, p0, p1,
-                                                                                  ramp, stop_at
-    coto-high               as many as coto, the *high* layers are dropped first  as coto
-    coto-low                as many as coto, the *low* layers are dropped first   as coto
-    stochastic-depth        trains each group with chance ``survival``, always    survival
-    stochastic-depth-linear the same, falling linearly with depth from 1 to       survival
-                            ``survival`` at the last group
-    dropout                 element dropout of rate ``dropout`` on the adapter's  dropout
-                            input
-    progressive-dropout     the same, the rate goes from 1 to ``dropout``         schedule, ramp,
-                                                                                  dropout
-    ======================= ===================================================== ================
-
-    Sources. coto: the paper, and the authors' snippet for the at-least-one rule. The 0.25 of
-    dropout and the final 0.25 (or 0) of progressive-dropout: the authors' rebuttal figures r2, r3.
-
-    *Inferred*, because the paper does not give the samplers: coto-high and coto-low draw the number
-    of active groups as coto does and only place them by depth, so that nothing but placement
-    differs; stochastic depth uses 0.5, no ramp, and coto's at-least-one rule (without it, an update
-    with no active adapter may have nothing to train), its linear decay is that of Huang et al.
-    (2016); progressive-dropout starts at 1 and ramps like coto. Early-stopped coto is ``stop_at``;
-    where the paper stops is not known.
-
-    Raises:
-        ValueError: unknown name, or an option out of range.
+    `STRATEGIES` has the names. Early-stopped coto is ``stop_at``; where the paper stops is not
+    known. ValueError for an unknown name, or an option out of range.
     """
+    if isinstance(name, Strategy):
+        return name
+    if name not in STRATEGIES:
+        close = difflib.get_close_matches(name, STRATEGIES, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        known = ", ".join(sorted(STRATEGIES))
+        raise ValueError(f"strategy {name!r}: {hint}expected one of {known}")
     ramped = schedule if isinstance(schedule, Schedule) else Schedule(schedule, p0, p1, ramp)
-    check_probability("survival", survival)
-    check_probability("dropout", dropout)
-    coto = Strategy("coto", schedule=ramped, stop_at=stop_at)
-    depth = Strategy("stochastic-depth", schedule=Schedule("constant", p1=survival))
-    element = Strategy("dropout", "element", Schedule("constant", p1=dropout))
-    rising = replace(ramped, p0=1.0, p1=dropout)
-    strategies = (
-        Strategy("vanilla", "none"),
-        coto,
-        replace(coto, name="coto-high", placement="lowest"),
-        replace(coto, name="coto-low", placement="highest"),
-        depth,
-        replace(depth, name="stochastic-depth-linear", depth_decay=True),
-        element,
-        replace(element, name="progressive-dropout", schedule=rising),
-    )
-    for strategy in strategies:
-        if strategy.name == name:
-            return strategy
-    expected = ", ".join(strategy.name for strategy in strategies)
-    raise ValueError(f"strategy: got {name!r}, expected one of {expected}")
+    return replace(STRATEGIES[name].rule(Options(ramped, survival, dropout, stop_at)), name=name)
 
 
-def relative_depths(depth: ArrayLike | int) -> NDArray[np.float64]:
+def relative_depths(depth: ArrayLike | int) -> Floats:
     """Return one relative depth in (0, 1] per group; a number of groups means evenly spaced."""
     if isinstance(depth, int | np.integer):
         check_steps("groups", depth, minimum=1)
@@ -181,11 +250,10 @@ def relative_depths(depth: ArrayLike | int) -> NDArray[np.float64]:
     return depths
 
 
-def uniform_rows(seed: int, step: int, groups: int) -> Iterator[NDArray[np.float64]]:
+def uniform_rows(seed: int, step: int, groups: int) -> Iterator[Floats]:
     """Yield rows of ``groups`` uniform draws in [0, 1), the same ones for the same (seed, step).
 
-    The generator is counter-based (Philox): the seed is its key and the step the high word of its
-    counter, so that the streams of two steps never overlap and nothing has to be saved.
+    The step is the high word of Philox's counter: the streams of two steps never overlap.
     """
     check_steps("seed", seed, minimum=0)
     check_steps("step", step, minimum=0)
@@ -194,19 +262,14 @@ def uniform_rows(seed: int, step: int, groups: int) -> Iterator[NDArray[np.float
         yield generator.random(groups)
 
 
-def sample_flags(p: ArrayLike, rows: Iterator[NDArray[np.float64]]) -> Flags:
+def sample_flags(p: ArrayLike, rows: Iterator[Floats]) -> Flags:
     """Draw independent flags with chances ``p``, given that at least one of them is True.
 
-    This is the authors' rule, "redraw the whole row while no ``u <= p``", with the same flags for
-    the same rows. Theirs never ends for p = 0 and hardly ever for a tiny p; here, after
-    `MAX_REDRAWS` rejected rows, the two next rows are used to draw from the conditional law that
-    the redraws would have converged to: first the lowest active group, then those above it. The
-    law is therefore exact for every p. For p = 0 it is the limit of small equal chances: one group,
-    each with the same chance.
-
-    Args:
-        p: chance of every group, in [0, 1]; shape (groups,).
-        rows: endless rows of uniform draws in [0, 1), each of shape (groups,).
+    This is the authors' rule, "redraw the whole row while no ``u <= p``". Theirs hardly ends for a
+    tiny p; here, after `MAX_REDRAWS` rejected rows, the two next ones draw from the conditional law
+    of the redraws, first the lowest active group, then those above it: the law is exact for every
+    p. For p = 0 it is the limit of small equal chances: one group, each with the same chance. ``p``
+    and the endless rows of draws in [0, 1) have shape (groups,).
     """
     chances = np.asarray(p, dtype=np.float64)
     if not chances.any():
@@ -224,11 +287,3 @@ def sample_flags(p: ArrayLike, rows: Iterator[NDArray[np.float64]]) -> Flags:
     flags[:lowest] = False
     flags[lowest] = True
     return flags
-
-
-def _placed(flags: Flags, depths: NDArray[np.float64], placement: Placement) -> Flags:
-    """Move the active groups to the lowest or highest depths, keeping their number."""
-    order = np.argsort(depths if placement == "lowest" else -depths, kind="stable")
-    placed = np.zeros_like(flags)
-    placed[order[: int(flags.sum())]] = True
-    return placed

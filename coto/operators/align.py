@@ -7,18 +7,13 @@ ensemble,
     ‖ΔW_f − ΔW_m‖ = ‖(Σ wᵢBᵢPᵢ)(Σ wᵢPᵢ⁻¹Aᵢ) − Σ wᵢBᵢAᵢ‖  (Frobenius, times the scaling),
 
 which for two adapters is w₁w₂‖(B₁ − B₂P)(A₁ − P⁻¹A₂)‖: the best P does not depend on their shares.
-The first adapter keeps P = I, for a rotation common to all adapters changes nothing.
-
-The paper names no optimiser. Ours is L-BFGS (SciPy) on the entries of the Pᵢ with the exact
-gradient, in double precision, from P = I; or from the orthogonal matrices that bring factors
-nearest to the first adapter's (Procrustes), which makes the result independent of any rotation
-that the adapters come with. The gap can only shrink: a P that does not help is not taken.
-
-The gap is that of ΔW for LoRA and HiRA (there BA is multiplied by W₀). DoRA normalises its rows, so
-that ΔW is no product of factors: there it is that of s·BA, and magnitudes are averaged.
+The paper names no optimiser. Ours is L-BFGS on the entries of the Pᵢ, in double precision, from
+P = I; or from the orthogonal matrices that bring factors nearest to the first adapter's
+(Procrustes), independent of any rotation that the adapters come with. A P that does not help is
+not taken. For DoRA the gap of BA is made small, which is no gap of its ΔW and not reported.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -27,11 +22,11 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
+from coto.adapters.delta import Adapters, Base, Factors, LowRankAdapter, deltas
+from coto.adapters.kinds import KINDS
 from coto.errors import CotoError
-from coto.operators.adapter import Factors, LowRankAdapter
-from coto.operators.merge import check_mergeable, fusion, same_scaling
-from coto.operators.merged import Merged, from_adapter
-from coto.operators.operator import Start
+from coto.operators.merge import Merged, check_mergeable, check_ranks, fusion, same_scaling
+from coto.operators.operator import Start, operator
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -41,12 +36,10 @@ WORST_CONDITION = 1e5
 
 @dataclass(frozen=True)
 class Alignment:
-    """Adapters with aligned factors and unchanged ΔW.
+    """Adapters with aligned factors and unchanged ΔW; fuse them with any weights.
 
-    Attributes:
-        adapters: The aligned adapters; fuse them with any weights.
-        modules: By module: ``gap_before`` and ``gap_after`` as ‖ΔW_f − ΔW_m‖, and ``p_distance``
-            ‖P − I‖ and ``p_norm`` ‖P‖, means over the adapters that have a P. Frobenius norms.
+    `modules` has by module the Frobenius norms ``p_distance`` ‖P − I‖ and ``p_norm`` ‖P‖, means
+    over all adapters but the first; where ΔW is a product, also ``gap_before`` and ``gap_after``.
     """
 
     adapters: list[LowRankAdapter]
@@ -60,80 +53,61 @@ class Alignment:
 
 
 def align(
-    adapters: Sequence[LowRankAdapter],
+    adapters: Adapters,
     weights: Sequence[float],
-    base: Mapping[str, Tensor],
+    base: Base,
     *,
     start: Start = "identity",
     iterations: int = 200,
 ) -> Alignment:
-    """Align the factors of adapters; heads stay.
+    """Align the factors of adapters of equal ranks; different scalings go into B, heads stay.
 
-    Args:
-        adapters: the adapters, of equal ranks; different scalings are folded into B.
-        weights: the shares at which the gap is measured.
-        base: base weights by module name; read for HiRA.
-        start: ``identity`` or ``rotation`` (Procrustes).
-        iterations: of L-BFGS at most, per module.
-
-    Raises:
-        CotoError: if ranks differ, or an argument is out of its range.
+    The gap is measured at the `weights`; L-BFGS has at most so many iterations per module.
+    CotoError if ranks differ, or an argument is out of its range.
     """
     check_mergeable(adapters, weights)
     if start not in get_args(Start):
         raise CotoError(f"lora-align: start = {start!r}: expected identity or rotation")
     if iterations < 0:
         raise CotoError(f"lora-align: iterations = {iterations}: expected 0 or more")
+    check_ranks("lora-align", adapters)
     adapters = same_scaling(adapters)
-    kind = adapters[0].kind
-    scaling = 1.0 if kind == "hira" else adapters[0].scaling
+    product, scale = KINDS[adapters[0].kind].product, adapters[0].scale
     aligned: list[dict[str, Factors]] = [{} for _ in adapters]
     modules = {}
     for name, first in adapters[0].modules.items():
         parts = [adapter.modules[name] for adapter in adapters]
-        for part in parts:
-            if part.rank != first.rank:
-                raise CotoError(
-                    f"lora-align: ranks {first.rank} and {part.rank} of {name}: expected equal ones"
-                )
-        gap = _Gap(parts, weights, base[name] if kind == "hira" else None)
+        gap = _Gap(parts, weights, base[name] if product == "masked" else None)
         identity = np.stack([np.eye(first.rank)] * len(parts))
         before = gap.value(identity)
-        found = _minimised(gap, gap.rotations() if start == "rotation" else identity, iterations)
-        after = gap.value(found)
+        best = _minimised(gap, gap.rotations() if start == "rotation" else identity, iterations)
+        after = gap.value(best)
         if not after < before:
-            found, after = identity, before
-        for part, p, made in zip(parts, found, aligned, strict=True):
+            best, after = identity, before
+        for part, p, factors in zip(parts, best, aligned, strict=True):
             there, back = torch.from_numpy(p), torch.from_numpy(np.linalg.inv(p))
-            made[name] = replace(
-                part,
-                a=(back @ part.a.double().cpu()).to(part.a),
-                b=(part.b.double().cpu() @ there).to(part.b),
-            )
-        modules[name] = {
-            "gap_before": abs(scaling) * before**0.5,
-            "gap_after": abs(scaling) * after**0.5,
-            "p_distance": _mean_norm(found[1:] - identity[1:]),
-            "p_norm": _mean_norm(found[1:]),
-        }
-    made_adapters = [
-        replace(adapter, modules=factors)
-        for adapter, factors in zip(adapters, aligned, strict=True)
-    ]
-    return Alignment(made_adapters, modules)
+            a, b = back @ part.a.double().cpu(), part.b.double().cpu() @ there
+            factors[name] = replace(part, a=a.to(part.a), b=b.to(part.b))
+        distance, norm = _mean_norm(best[1:] - identity[1:]), _mean_norm(best[1:])
+        modules[name] = {"p_distance": distance, "p_norm": norm}
+        if product is not None:
+            gaps = {"gap_before": before, "gap_after": after}
+            modules[name] |= {key: abs(scale) * gap2**0.5 for key, gap2 in gaps.items()}
+    pairs = zip(adapters, aligned, strict=True)
+    return Alignment([replace(adapter, modules=factors) for adapter, factors in pairs], modules)
 
 
+@operator("lora-align", space="factors", order=3, settings={"start": "identity", "iterations": 200})
 def merge_aligned(
-    adapters: Sequence[LowRankAdapter],
-    weights: Sequence[float],
-    base: Mapping[str, Tensor],
-    *,
-    start: Start,
-    iterations: int,
+    adapters: Adapters, weights: Sequence[float], base: Base, *, start: Start, iterations: int
 ) -> Merged:
-    """Fusion of the aligned adapters, with gaps and sizes of P in the report."""
-    found = align(adapters, weights, base, start=start, iterations=iterations)
-    return from_adapter(fusion(found.adapters, weights), base, found.report, found.modules)
+    """Fusion after each adapter's ranks are rotated to shrink its gap to ensemble.
+
+    The report has the gaps (not for DoRA) and the sizes of P.
+    """
+    aligned = align(adapters, weights, base, start=start, iterations=iterations)
+    fused = fusion(aligned.adapters, weights)
+    return Merged(deltas(fused, base), fused, aligned.report, aligned.modules)
 
 
 class _Gap:
@@ -175,14 +149,14 @@ class _Gap:
 
     def rotations(self) -> Array:
         """Orthogonal Pᵢ that bring BᵢPᵢ and PᵢᵀAᵢ nearest to B₁ and A₁, both counted alike."""
-        b, a = self._b, self._a
-        size_b = np.maximum(np.linalg.norm(b, axis=(1, 2), keepdims=True), 1e-300)
-        size_a = np.maximum(np.linalg.norm(a, axis=(1, 2), keepdims=True), 1e-300)
-        b, a = b / size_b, a / size_a
+        b, a = (
+            matrices / np.maximum(np.linalg.norm(matrices, axis=(1, 2), keepdims=True), 1e-300)
+            for matrices in (self._b, self._a)
+        )
         left, _, right = np.linalg.svd(b.transpose(0, 2, 1) @ b[0] + a @ a[0].T)
-        found = left @ right
-        found[0] = np.eye(found.shape[1])
-        return found
+        p = left @ right
+        p[0] = np.eye(p.shape[1])
+        return p
 
 
 def _minimised(gap: _Gap, start: Array, iterations: int) -> Array:
@@ -198,14 +172,9 @@ def _minimised(gap: _Gap, start: Array, iterations: int) -> Array:
         value, gradient = gap.value_and_gradient(p)
         return value / scale, gradient[1:].ravel() / scale
 
-    found = minimize(
-        objective,
-        start[1:].ravel(),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": iterations, "maxfun": 4 * iterations, "ftol": 1e-10, "gtol": 1e-8},
-    )
-    p = np.concatenate([start[:1], found.x.reshape(start[1:].shape)])
+    limits: Any = {"maxiter": iterations, "maxfun": 4 * iterations, "ftol": 1e-10, "gtol": 1e-8}
+    best = minimize(objective, start[1:].ravel(), jac=True, method="L-BFGS-B", options=limits)
+    p = np.concatenate([start[:1], best.x.reshape(start[1:].shape)])
     return p if _invertible(p) else start
 
 

@@ -1,38 +1,46 @@
 """LoRA-LEGO (Zhao et al. 2025): merge adapters rank by rank, by clustering.
 
-A unit is one rank of one adapter: a row of A with the column of B that it feeds, for BA is their
-sum over ranks, in any order. Units of all adapters are pooled, k-means makes k clusters of them,
-and the cluster centres are the ranks of the merged adapter. With as many clusters as units that is
-the concatenation, whose ΔW is the *sum* Σ ΔWᵢ; with k = r it lies between a sum and a mean.
-
-Two reweightings correct the size. *Parameter*: a mean of units is shorter than the units, so a
-centre is stretched to its members' mean norm. *Output*: a product of k ranks varies more than one
-of r, so it is multiplied by √(r/k), r being the largest rank of the adapters.
+A unit is one rank of one adapter: a row of A with the column of B that it feeds. k-means makes k
+clusters of all adapters' units, whose centres are the ranks of the merged adapter. With as many
+clusters as units its ΔW is the *sum* Σ ΔWᵢ; with k = r it lies between a sum and a mean.
+Two reweightings correct the size: *parameter* stretches a centre to its members' mean norm,
+*output* multiplies the product by √(r/k), r being the largest rank of the adapters.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from torch import Tensor
 
+from coto.adapters.delta import Adapters, Base, Factors, LowRankAdapter, deltas
 from coto.errors import CotoError
-from coto.operators.adapter import Factors, LowRankAdapter
-from coto.operators.merge import check_mergeable, mean_magnitude, same_scaling
-from coto.operators.merged import Merged, from_adapter
-from coto.operators.operator import Norm, Units
+from coto.operators.merge import Merged, check_mergeable, mean_magnitude, same_scaling
+from coto.operators.operator import Norm, Units, operator
 
 Array = np.ndarray[Any, Any]
 
 
+@operator(
+    "lora-lego",
+    space="factors",
+    order=4,
+    settings={
+        "k": None,
+        "seed": 0,
+        "parameter_reweighting": True,
+        "output_reweighting": True,
+        "units": "raw",
+        "norm": "l2",
+    },
+)
 def merge_lego(
-    adapters: Sequence[LowRankAdapter],
+    adapters: Adapters,
     weights: Sequence[float],
-    base: Mapping[str, Tensor],
+    base: Base,
     *,
     k: int | None,
     seed: int,
@@ -41,25 +49,13 @@ def merge_lego(
     units: Units,
     norm: Norm,
 ) -> Merged:
-    """LoRA-LEGO of adapters of any ranks; DoRA's magnitudes are averaged.
+    """Ranks of all adapters clustered into k.
 
-    The units are put into one order before clustering, so that the order of adapters, and of
-    ranks within them, does not matter.
-
-    Args:
-        adapters: the adapters.
-        weights: equal ones: a pool of units has no weights.
-        base: base weights by module name.
-        k: number of clusters, the rank of the merge; None for the adapters' largest rank.
-        seed: of k-means (one run of k-means++ and Lloyd steps per seed, so that seeds differ).
-        parameter_reweighting: stretch centres to their members' mean norm.
-        output_reweighting: multiply the product by √(r/k).
-        units: cluster the units as they are (``raw``), or with the halves from A and from B scaled
-            to norm 1 each (``normalised``); centres are means of the units as they are.
-        norm: which norm parameter reweighting compares, Euclidean (``l2``) or largest entry.
-
-    Raises:
-        CotoError: if weights differ, or k is no number of clusters for that many units.
+    The adapters may have any ranks, and the order of adapters and ranks does not matter; DoRA's
+    magnitudes are averaged. `k` is the rank of the merge, None the adapters' largest rank. Units
+    are clustered as they are (``raw``) or with the halves from A and from B scaled to norm 1 each
+    (``normalised``); `norm` is what parameter reweighting compares, Euclidean (``l2``) or largest
+    entry. CotoError if weights differ, or k is no number of clusters for that many units.
     """
     check_mergeable(adapters, weights)
     if len(set(weights)) > 1:
@@ -71,42 +67,32 @@ def merge_lego(
     modules, shares = {}, {}
     for name, first in adapters[0].modules.items():
         parts = [adapter.modules[name] for adapter in adapters]
-        pool = np.concatenate([_units(part) for part in parts])
+        # (units, in + out): each row of A beside its column of B.
+        rows = torch.cat([torch.cat([part.a, part.b.mT], dim=1) for part in parts])
+        pool = rows.double().cpu().numpy()
         pool = pool[np.lexsort(pool.T[::-1])]
-        rank = max(part.rank for part in parts)
+        rank, width = max(part.rank for part in parts), first.a.shape[1]
         clusters = rank if k is None else k
         if not 1 <= clusters <= len(pool):
             raise CotoError(
                 f"lora-lego: k = {clusters}: expected 1 to {len(pool)}, the ranks of {name}"
             )
-        width = first.a.shape[1]
-        labels = _clusters(_scaled(pool, width, units), clusters, seed)
+        points = pool
+        if units == "normalised":
+            halves = pool[:, :width], pool[:, width:]
+            sizes = (np.linalg.norm(half, axis=1, keepdims=True) for half in halves)
+            pairs = zip(halves, sizes, strict=True)
+            points = np.hstack([half / np.where(size > 0, size, 1) for half, size in pairs])
+        labels = _clusters(points, clusters, seed)
         centres, shares[name] = _centres(pool, labels, clusters, parameter_reweighting, norm)
         if output_reweighting:
             centres[:, width:] *= (rank / clusters) ** 0.5
         made = torch.from_numpy(centres).to(first.a)
         modules[name] = Factors(made[:, :width], made[:, width:].mT, mean_magnitude(parts, weights))
     adapter = LowRankAdapter(adapters[0].kind, adapters[0].scaling, modules, heads={})
-    share = float(np.mean(list(shares.values())))
-    return from_adapter(
-        adapter,
-        base,
-        {"variance_within_clusters": share},
-        {name: {"variance_within_clusters": value} for name, value in shares.items()},
-    )
-
-
-def _units(factors: Factors) -> Array:
-    """(rank, in + out): each row of A beside its column of B."""
-    return torch.cat([factors.a, factors.b.mT], dim=1).double().cpu().numpy()
-
-
-def _scaled(pool: Array, width: int, units: Units) -> Array:
-    if units == "raw":
-        return pool
-    halves = [pool[:, :width], pool[:, width:]]
-    norms = [np.linalg.norm(half, axis=1, keepdims=True) for half in halves]
-    return np.hstack([h / np.where(n > 0, n, 1) for h, n in zip(halves, norms, strict=True)])
+    report = {"variance_within_clusters": float(np.mean(list(shares.values())))}
+    by_module = {name: {"variance_within_clusters": share} for name, share in shares.items()}
+    return Merged(deltas(adapter, base), adapter, report, by_module)
 
 
 def _clusters(pool: Array, count: int, seed: int) -> Array:

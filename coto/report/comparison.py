@@ -4,11 +4,14 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
+from coto.report import statistics
 from coto.report.quantities import BASELINE, ranked
 from coto.report.settings import Settings
-from coto.report.statistics import PairedEffect, mean_interval, paired_effect
+from coto.report.statistics import Interval, PairedEffect, count_seeds, mean_interval
 
 AVERAGE = "Average"
 
@@ -21,21 +24,16 @@ def paired(rows: pd.DataFrame, split_by: Sequence[str] = ()) -> pd.DataFrame:
     """
     place = ["suite", "adapter", *split_by, "task", "seed"]
     base = rows.loc[rows["strategy"] == BASELINE, [*place, "value"]]
-    joined = rows.merge(base.rename(columns={"value": "base"}), on=place, how="left")
-    return joined.assign(difference=joined["value"] - joined["base"]).drop(columns="base")
+    joined = rows.merge(base.rename(columns={"value": "difference"}), on=place, how="left")
+    return joined.assign(difference=joined["value"] - joined["difference"])
 
 
-def effect(pairs: pd.DataFrame, strategy: str, settings: Settings) -> PairedEffect | None:
-    """Paired effect of a strategy over tasks and seeds; None where nothing is paired.
-
-    ``pairs`` is the result of :func:`paired` for one suite and adapter.
-    """
-    arm = pairs[(pairs["strategy"] == strategy) & pairs["difference"].notna()]
+def effect(pairs: pd.DataFrame, settings: Settings) -> PairedEffect | None:
+    """Paired effect over tasks and seeds of one arm of :func:`paired`; None without any pair."""
+    arm = pairs[pairs["difference"].notna()]
     if arm.empty:
         return None
-    return paired_effect(
-        arm, confidence=settings.confidence, resamples=settings.resamples, seed=settings.seed
-    )
+    return statistics.paired_effect(arm, **settings.resampling)
 
 
 def compare(
@@ -48,24 +46,23 @@ def compare(
 ) -> pd.DataFrame:
     """Summarise rows to one line per (suite, adapter, *split_by, task, strategy).
 
-    Args:
-        rows: ``suite, task, adapter, strategy, seed, value``, the columns of ``split_by`` and,
-            where there are, ``metric``, ``n``, ``flag``, ``repeat_sd`` and ``repeats``.
-        settings: interval level and resampling.
-        split_by: columns that separate one comparison from the next.
-        average: add a line ``Average`` over tasks where there are several. It uses the seeds that
-            all tasks have; its difference is the paired effect over tasks and seeds, while that of
-            one task is Student's t interval over its seeds.
-        differences: compare strategies with the baseline.
+    ``rows`` have ``suite, task, adapter, strategy, seed, value``, the columns of ``split_by`` and,
+    where there are, ``metric``, ``n``, ``flag``, ``repeat_sd`` and ``repeats``. The line
+    ``Average`` over several tasks is of the seeds that all of them have; its difference is the
+    paired effect over tasks and seeds, that of a task Student's.
     """
     lines: list[dict[str, Any]] = []
     pairs = paired(rows, split_by) if differences else rows.assign(difference=math.nan)
     for key, group in _groups(pairs, ["suite", "adapter", *split_by]):
         tasks = sorted(group["task"].unique())
         for task in tasks:
-            lines += _lines(group[group["task"] == task], {**key, "task": task}, settings)
-        if average and len(tasks) > 1:
-            lines += _average(group, key, settings)
+            for arm, part in _groups(group[group["task"] == task], ["strategy"]):
+                lines.append({**key, "task": task, **arm, **_of_task(part, settings)})
+        for arm, part in _groups(group, ["strategy"]) if average and len(tasks) > 1 else ():
+            complete = part[part.groupby("seed")["task"].transform("size") == len(tasks)]
+            if len(complete):
+                line = _over_tasks(part, complete, settings)
+                lines.append({**key, "task": AVERAGE, **arm, **line})
     columns = ["suite", "adapter", *split_by, "task", "metric", "strategy", "kind"]
     columns += ["mean", "low", "high", "n_values", "n_seeds", "n_test", "flagged"]
     columns += ["difference", "difference_low", "difference_high", "n_pairs", "p", "source"]
@@ -78,73 +75,78 @@ def compare(
 
 
 def _groups(rows: pd.DataFrame, by: list[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    grouped: dict[tuple[Any, ...], pd.DataFrame] = {}
-    for key, group in rows.groupby(by):
-        grouped[tuple(key)] = group
+    """The groups with their keys, in the order in which they are shown."""
     orders = [ranked(column, list(rows[column])) for column in by]
-    for key in sorted(grouped, key=lambda k: [o.index(v) for o, v in zip(orders, k, strict=True)]):
-        yield dict(zip(by, key, strict=True)), grouped[key]
+    groups: dict[tuple[Any, ...], pd.DataFrame] = {tuple(k): part for k, part in rows.groupby(by)}
+    for key in sorted(groups, key=lambda k: [o.index(v) for o, v in zip(orders, k, strict=True)]):
+        yield dict(zip(by, key, strict=True)), groups[key]
 
 
-def _lines(rows: pd.DataFrame, key: dict[str, Any], settings: Settings) -> list[dict[str, Any]]:
-    lines = []
-    for strategy in ranked("strategy", list(rows["strategy"])):
-        arm = rows[rows["strategy"] == strategy]
-        line = {**key, **_describe(arm, settings), "strategy": strategy}
-        gaps = arm["difference"].dropna()
-        if strategy != BASELINE and len(gaps):
-            gap = mean_interval(gaps, settings.confidence)
-            line |= _gap(gap.mean, gap.low, gap.high, gap.n)
-        lines.append(line)
-    return lines
+def _of_task(arm: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+    line, gaps = _describe(arm, arm["value"], settings), arm["difference"].dropna()
+    if arm["strategy"].iloc[0] == BASELINE or gaps.empty:
+        return line
+    return line | _gap(mean_interval(gaps, settings.confidence), len(gaps))
 
 
-def _average(rows: pd.DataFrame, key: dict[str, Any], settings: Settings) -> list[dict[str, Any]]:
-    lines = []
-    n_tasks = rows["task"].nunique()
-    for strategy in ranked("strategy", list(rows["strategy"])):
-        arm = rows[rows["strategy"] == strategy]
-        complete = arm.groupby("seed").filter(lambda part: len(part) == n_tasks)
-        if complete.empty:
-            continue
-        per_seed = complete.groupby("seed", as_index=False)["value"].mean()
-        line = {**key, "task": AVERAGE, **_describe(complete, settings), "strategy": strategy}
-        interval = mean_interval(per_seed["value"], settings.confidence)
-        line |= {"mean": interval.mean, "low": interval.low, "high": interval.high}
-        line["n_values"] = interval.n
-        found = effect(rows, strategy, settings) if strategy != BASELINE else None
-        if found:
-            line |= _gap(found.mean, found.low, found.high, found.n_pairs) | {"p": found.p}
-        lines.append(line)
-    return lines
+def _over_tasks(arm: pd.DataFrame, complete: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+    """The average of the seeds that all tasks have; the difference uses the others as well."""
+    per_seed = complete.groupby("seed", as_index=False)["value"].mean()
+    line = _describe(complete, per_seed["value"], settings)
+    gap = effect(arm, settings) if arm["strategy"].iloc[0] != BASELINE else None
+    return line | _gap(gap, gap.n_pairs) | {"p": gap.p} if gap else line
 
 
-def _describe(arm: pd.DataFrame, settings: Settings) -> dict[str, Any]:
-    interval = mean_interval(arm["value"], settings.confidence)
-    seeds = {s for label in arm["seed"] for s in (label if isinstance(label, tuple) else (label,))}
+def _describe(arm: pd.DataFrame, values: pd.Series, settings: Settings) -> dict[str, Any]:
+    interval = mean_interval(values, settings.confidence)
     metrics = sorted(set(arm.get("metric", [])))
-    per_task = arm.drop_duplicates("task")
     return {
-        "kind": "measured",
+        **{"kind": "measured", "source": "this run"},
         "metric": "mean of " * (len(metrics) > 1) + ", ".join(metrics),
-        "mean": interval.mean,
-        "low": interval.low,
-        "high": interval.high,
+        **{"mean": interval.mean, "low": interval.low, "high": interval.high},
         "n_values": interval.n,
-        "n_seeds": len(seeds),
-        "n_test": int(per_task["n"].sum()) if "n" in arm else math.nan,
+        "n_seeds": count_seeds(arm["seed"]),
+        "n_test": int(arm.drop_duplicates("task")["n"].sum()) if "n" in arm else math.nan,
         "flagged": int((arm["flag"].fillna("") != "").sum()) if "flag" in arm else 0,
-        "source": "this run",
         "repeat_sd": arm["repeat_sd"].mean() if "repeat_sd" in arm else math.nan,
         "repeats": arm["repeats"].max() if "repeats" in arm else math.nan,
     }
 
 
-def _gap(mean: float, low: float, high: float, n: int) -> dict[str, Any]:
-    return {"difference": mean, "difference_low": low, "difference_high": high, "n_pairs": n}
+def _gap(gap: Interval | PairedEffect, n: int) -> dict[str, Any]:
+    bounds = {"difference_low": gap.low, "difference_high": gap.high}
+    return {"difference": gap.mean, **bounds, "n_pairs": n}
 
 
 def overall(tidy: pd.DataFrame, split_by: Sequence[str] = ()) -> pd.DataFrame:
     """Lines over all tasks: the averages, and of what has one task only, that task."""
     several = tidy.groupby(["suite", "adapter", *split_by])["task"].transform("nunique") > 1
     return tidy[~several | (tidy["task"] == AVERAGE)]
+
+
+def points(rows: pd.DataFrame, settings: Settings, split_by: Sequence[str]) -> pd.DataFrame:
+    """Summarise rows to one line per (suite, adapter, task, strategy, *split_by).
+
+    As :func:`compare`, faster, with fewer columns and without averages over tasks. Where the rows
+    have an ``error``, the standard error of a value, that of the mean is added.
+    """
+    place = ["suite", "adapter", "task", "strategy", *split_by]
+    groups = paired(rows, split_by).groupby(place, sort=False)
+    lines = groups.size().rename("n_seeds").to_frame()
+    for column, mean, of_bound, count in (
+        ("value", "mean", "", "n_seeds"),
+        ("difference", "difference", "difference_", "n_pairs"),
+    ):
+        of = groups[column].agg(["mean", "std", "count"])
+        # Student's t interval; NaN of a single value.
+        quantile = stats.t.ppf((1 + settings.confidence) / 2, (of["count"] - 1).clip(lower=1))
+        half = quantile * of["std"] / np.sqrt(of["count"])
+        lines[mean], lines[count] = of["mean"], of["count"]
+        lines[f"{of_bound}low"], lines[f"{of_bound}high"] = of["mean"] - half, of["mean"] + half
+    if "error" in rows:
+        lines["error"] = groups["error"].agg(lambda e: float(np.sqrt((e**2).sum()) / len(e)))
+    lines = lines.reset_index().assign(kind="measured", source="this run")
+    gap = ["difference", "difference_low", "difference_high", "n_pairs"]
+    lines[gap] = lines[gap].astype("Float64").mask(lines["strategy"] == BASELINE)
+    counts = [name for name in ("n_seeds", "n_pairs", "layer") if name in lines]
+    return lines.astype(dict.fromkeys(counts, "Int64") | dict.fromkeys(gap[:-1], "float64"))

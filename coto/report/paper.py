@@ -1,9 +1,8 @@
-"""The paper's numbers, each with where it was read and whether it was measured there at all.
+"""The paper's numbers, from ``paper_values.csv``, with where each was read.
 
-``paper_values.csv`` is the only place that holds them. ``quality`` says how a number was obtained:
-``exact`` is printed in a primary source, ``second-hand`` comes from notes on the paper,
-``digitised`` was measured on a picture. ``copied_from`` names the publication that the authors took
-a baseline from instead of running it.
+``quality``: ``exact`` is printed in a primary source, ``second-hand`` comes from notes on the
+paper, ``digitised`` was measured on a picture. ``copied_from`` names the publication that the
+authors took a baseline from instead of running it.
 """
 
 import csv
@@ -13,8 +12,9 @@ from functools import cache
 from importlib.resources import files
 
 from coto.errors import CotoError
+from coto.registry import expected_one_of
 
-Key = tuple[str, str, str, str]
+_KEY = ("experiment", "task", "method", "metric")
 
 
 @dataclass(frozen=True)
@@ -35,41 +35,37 @@ class PaperValue:
 
 
 def paper_value(experiment: str, task: str, method: str, metric: str) -> PaperValue:
-    """Look a number up.
-
-    Raises:
-        CotoError: the paper has no such number; the message names what exists instead.
-    """
+    """Look a number up; CotoError, where the paper has none, names what exists instead."""
     values = _rows()
     key = (experiment, task, method, metric)
     if key in values:
         return _parse(values[key])
-    for depth, name in enumerate(("experiment", "task", "method", "metric")):
+    for depth, name in enumerate(_KEY):
         siblings = sorted({k[depth] for k in values if k[:depth] == key[:depth]})
         if key[depth] not in siblings:
-            shown = ", ".join(siblings[:12]) + (", ..." if len(siblings) > 12 else "")
-            raise CotoError(f"paper value: {name} {key[depth]!r} unknown, expected one of {shown}")
+            expected = expected_one_of(key[depth], siblings)
+            raise CotoError(f"paper value: {name} {key[depth]!r} unknown, {expected}")
     raise AssertionError(f"unreachable: {key}")
 
 
 def paper_values(experiment: str) -> dict[tuple[str, str, str], PaperValue]:
     """All numbers of an experiment by (task, method, metric); what is only a bound is left out."""
-    found = {}
+    values = {}
     for (name, *place), row in _rows().items():
         if name == experiment:
             with suppress(CotoError):
-                found[place[0], place[1], place[2]] = _parse(row)
-    if not found:
+                values[place[0], place[1], place[2]] = _parse(row)
+    if not values:
         raise CotoError(f"paper value: experiment {experiment!r} unknown")
-    return found
+    return values
 
 
 @cache
-def _rows() -> dict[Key, dict[str, str]]:
+def _rows() -> dict[tuple[str, ...], dict[str, str]]:
     text = files("coto.report").joinpath("paper_values.csv").read_text(encoding="utf-8")
-    rows: dict[Key, dict[str, str]] = {}
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
     for row in csv.DictReader(text.splitlines()):
-        key = (row["experiment"], row["task"], row["method"], row["metric"])
+        key = tuple(row[name] for name in _KEY)
         if key in rows:
             raise CotoError(f"paper_values.csv: {key} stands there twice")
         rows[key] = row
@@ -80,18 +76,57 @@ def _parse(row: dict[str, str]) -> PaperValue:
     try:
         value = _number(row["value"])
     except ValueError as error:
-        where = ", ".join(row[name] for name in ("experiment", "task", "method", "metric"))
+        where = ", ".join(row[name] for name in _KEY)
         raise CotoError(f"paper value: {where} is only known as {row['value']!r}") from error
-    return PaperValue(
-        value=value,
-        std=_number(row["std"]) if row["std"] else None,
-        source=row["source"],
-        quality=row["quality"],
-        copied_from=row["copied_from"],
-    )
+    std = _number(row["std"]) if row["std"] else None
+    return PaperValue(value, std, row["source"], row["quality"], row["copied_from"])
 
 
 def _number(text: str) -> float:
     """A decimal, or a wall-clock time ``h:mm`` in minutes."""
     hours, colon, minutes = text.partition(":")
     return 60.0 * int(hours) + int(minutes) if colon else float(text)
+
+
+PAPER_NAMES = {"lora": "LoRA", "dora": "DoRA", "hira": "HiRA", "rslora": "rsLoRA"}
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What a claim quotes: baseline and CoTo; one number where the paper gives the difference.
+
+    ``kind`` is of the tasks that they were measured on: text, language or image.
+    """
+
+    label: str
+    experiment: str
+    task: str
+    metric: str
+    coto: str
+    baseline: str | None = None
+    kind: str = ""
+
+    def text(self) -> str:
+        """The numbers with how they were obtained and whether the baseline was copied."""
+        coto = paper_value(self.experiment, self.task, self.coto, self.metric)
+        if self.baseline is None:
+            return f"{self.label}: {coto.value:g} ({coto.provenance})"
+        base = paper_value(self.experiment, self.task, self.baseline, self.metric)
+        copied = f" (copied from {base.copied_from})" if base.copied_from else ""
+        return f"{self.label}: {base.value:g}{copied} → {coto.value:g} ({coto.provenance})"
+
+
+def glue(method: str, lr: str) -> Reported:
+    """A row pair of the GLUE merging table at one of its learning rates."""
+    label, experiment = f"six GLUE tasks, DeBERTa-v3-base, lr {lr}", f"glue_merge_deberta_v3_lr{lr}"
+    metric, coto = "accuracy(%) GLUE dev", f"{method} +CoTo"
+    return Reported(label, experiment, "Average", metric, coto, method, "text")
+
+
+def vision(metric: str) -> tuple[Reported, ...]:
+    """Few-shot CLIP results of the comparison of strategies."""
+    names = "CoTo", "Vanilla LoRA", "image"
+    return tuple(
+        Reported(f"{task}, ViT-B/16", "vision_strategies", task, metric, *names)
+        for task in ("DTD", "UCF101")
+    )

@@ -1,51 +1,73 @@
-"""What the config says about the report."""
+"""What the config says about the report, and sentences on suites for notes."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from coto.errors import CotoError
+from pydantic import Field
 
+from coto.config.models import Facts, Statistics
+from coto.settings import Model
 
-@dataclass(frozen=True)
-class _FromMapping:
-    @classmethod
-    def of(cls, mapping: Mapping[str, Any] | None) -> Self:
-        """Take the fields from a mapping; what it leaves out keeps its default.
-
-        Raises:
-            CotoError: the mapping has a key that is no field.
-        """
-        known = {field.name for field in fields(cls)}
-        for key in mapping or {}:
-            if key not in known:
-                expected = ", ".join(sorted(known))
-                raise CotoError(f"report: {key}: unknown key, expected one of {expected}")
-        return cls(**(mapping or {}))
+_KINDS = {
+    "text": "text classification",
+    "language": "causal language model",
+    "image": "image classification",
+}
+_LOSS = {"answer": "the answer only", "all": "prompt and answer"}
+_PROTOCOLS = {
+    "ranking": "ranking of the candidate answers by log-likelihood",
+    "generate": "generated text, from which the answer is read",
+}
 
 
-@dataclass(frozen=True)
-class Style(_FromMapping):
-    """Looks: decimals of percentages, whether LaTeX is written, dots per inch of PNG."""
+class Axes(Model):
+    """What varies in a suite of a study."""
 
-    decimals: int = 1
-    latex: bool = True
-    dpi: int = 200
+    suite: str = Field(description="Its name.")
+    stages: tuple[str, ...] = Field((), description="Measurements that only some suites have.")
+    grids: dict[str, tuple[str, ...]] = Field(
+        description="Learning rates as text, by arm such as `lora-coto`."
+    )
 
 
-@dataclass(frozen=True)
-class Settings(_FromMapping):
-    """Statistics: smallest effect of interest in accuracy points, interval level, resampling.
+class Settings(Statistics):
+    """The config's statistics, and what the suites are."""
 
-    ``facts`` is what a reader must know of each suite, by its name (:meth:`Plan.facts`).
-    """
+    facts: Mapping[str, Facts] = Field(
+        default_factory=dict, description="What a reader must know of each suite or study."
+    )
+    impossible: Mapping[str, Mapping[str, str]] = Field(
+        default_factory=dict,
+        description="By claim and suite: why the configuration of the suite cannot test the claim.",
+    )
 
-    margin: float = 1.0
-    confidence: float = 0.95
-    resamples: int = 10_000
-    seed: int = 0
-    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    @property
+    def resampling(self) -> dict[str, Any]:
+        """Interval level and resampling, as :mod:`coto.report.statistics` takes them."""
+        return self.model_dump(include={"confidence", "resamples", "seed"})
 
     def kind(self, suite: str) -> str:
-        """What a suite's tasks are: text, language or image; empty where nobody said."""
-        return str(self.facts.get(suite, {}).get("kind", ""))
+        """What a suite's tasks are: text, language or image; empty where that is not known."""
+        return self.facts[suite].kind if suite in self.facts else ""
+
+
+def describe(suite: str, settings: Settings, what: str = "Suite") -> str:
+    """One line for a table's note; empty where nothing is known of the suite (or study)."""
+    if suite not in settings.facts:
+        return ""
+    facts = settings.facts[suite]
+    loss, protocol = str(facts.loss_on), str(facts.protocol)
+    parts = {
+        f"{_KINDS.get(facts.kind, 'tasks')} on {facts.backbone}": True,
+        f"{facts.shots} shots per class, drawn anew by each seed": facts.shots,
+        f"at most {facts.test_rows} test rows per evaluation set": facts.test_rows,
+        f"sub-networks on at most {facts.subnetwork_rows} of them": facts.subnetwork_rows,
+        f"loss on {_LOSS.get(loss, loss)} in both arms": facts.loss_on,
+        f"scored by {_PROTOCOLS.get(protocol, protocol)}": facts.protocol,
+    }
+    return f"{what} {suite}: {'; '.join(text for text, known in parts.items() if known)}."
+
+
+def descriptions(suites: Sequence[str], settings: Settings) -> tuple[str, ...]:
+    """The lines of several suites; those of which nothing is known are left out."""
+    return tuple(text for suite in suites if (text := describe(suite, settings)))

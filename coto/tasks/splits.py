@@ -6,14 +6,20 @@ larger one.
 """
 
 import hashlib
+import logging
 import unicodedata
 from collections.abc import Mapping
+from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from coto.errors import CotoError
+from coto.tasks.task import SPLITS
+from coto.tasks.text import TextTask
 
-SPLITS = ("train", "validation", "test")
+log = logging.getLogger(__name__)
+
 # GLUE has its own test part: there only the validation share is cut, from train.
 VALIDATION_SHARE = 0.10
 TEST_SHARE = 0.25
@@ -51,8 +57,45 @@ def cut_validation(train: pd.DataFrame, test: pd.DataFrame) -> dict[str, pd.Data
     """
     rows = drop_duplicates(train)
     rows = rows[~_normalised_texts(rows).isin(set(_normalised_texts(test)))]
-    part = rows["text"].map(lambda text: split_of(text, test_share=0.0))
+    part = rows["text"].map(partial(split_of, test_share=0.0))
     return {split: rows[part == split] for split in ("train", "validation")}
+
+
+def cut(task: TextTask, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Cut rows into train, validation and test by the hash of their unit.
+
+    Rows have ``text``, ``text_pair`` (pair tasks) and ``label``; ``unit``, what must stay in one
+    part, such as an article; ``key``, what orders rows: both are the text if absent. They come back
+    by split in the order of their content hash, without duplicates; ``idx`` is their place in it.
+    CotoError for empty texts and for labels that the task does not have.
+    """
+    rows = rows.assign(**{name: rows["text"] for name in ("unit", "key") if name not in rows})
+    rows = in_order(checked(task, drop_duplicates(rows)))
+    part = rows["unit"].map(split_of)
+    frames = {split: rows[part == split].reset_index(drop=True) for split in SPLITS}
+    return {split: frame.assign(idx=frame.index) for split, frame in frames.items()}
+
+
+def checked(task: TextTask, rows: pd.DataFrame) -> pd.DataFrame:
+    """Refuse empty texts and labels that the task does not have; labels get the task's type."""
+    place = "idx" if "idx" in rows else "text"
+    for column in ("text", "text_pair") if task.is_pair else ("text",):
+        empty = rows[column].isna() | (rows[column].str.strip() == "")
+        if empty.any():
+            row = rows[empty].iloc[0]
+            raise CotoError(f"task {task.name}: row {row[place]} has an empty {column}")
+    labels = pd.to_numeric(rows["label"], errors="coerce")
+    if task.is_regression:
+        unknown, expected = labels.isna(), "a number"
+    else:
+        unknown = ~labels.isin(range(task.num_labels))
+        expected = ", ".join(f"{i} ({name})" for i, name in enumerate(task.label_names))
+    if unknown.any():
+        row = rows[unknown].iloc[0]
+        raise CotoError(
+            f"task {task.name}: row {row[place]} has label {row['label']}, expected {expected}"
+        )
+    return rows.assign(label=labels.astype("float64" if task.is_regression else "int64"))
 
 
 def drop_duplicates(rows: pd.DataFrame) -> pd.DataFrame:
@@ -67,26 +110,22 @@ def drop_duplicates(rows: pd.DataFrame) -> pd.DataFrame:
 
 def in_order(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows by the hash of their ``key``, then by their own; a limit takes the first ones."""
-    columns = [column for column in ("text", "text_pair") if column in rows]
-    order = pd.DataFrame(
-        {
-            "key": [digest("order", key) for key in rows["key"]],
-            "row": [digest("row", *texts) for texts in rows[columns].itertuples(index=False)],
-        },
-        index=rows.index,
-    ).sort_values(["key", "row"])
-    return rows.loc[order.index].reset_index(drop=True)
+    texts = rows[[column for column in ("text", "text_pair") if column in rows]]
+    own = [digest("row", *row) for row in texts.itertuples(index=False)]
+    order = pd.DataFrame({"key": rows["key"].map(partial(digest, "order")), "row": own})
+    return rows.loc[order.sort_values(["key", "row"]).index].reset_index(drop=True)
 
 
-def check_limits(limits: Mapping[str, int | None] | None) -> dict[str, int | None]:
-    """Complete limits per split; refuse unknown splits and sizes below one."""
-    limits = dict(limits or {})
-    for split, limit in limits.items():
-        if split not in SPLITS:
-            raise CotoError(f"limits.{split}: unknown split, expected one of {', '.join(SPLITS)}")
-        if limit is not None and limit < 1:
-            raise CotoError(f"limits.{split}: {limit}, expected at least 1 or null")
-    return {split: limits.get(split) for split in SPLITS}
+def by_hash(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Rows by the hash of a text, those of equal texts as they were."""
+    return rows.sort_values(column, kind="stable", key=lambda t: t.map(partial(digest, "order")))
+
+
+def by_length(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Rows by the length of a text, then by its hash."""
+    texts = rows[column]
+    order = pd.DataFrame({"length": texts.str.len(), "tie": texts.map(partial(digest, "tie"))})
+    return rows.loc[order.sort_values(["length", "tie"]).index]
 
 
 def check_disjoint(task: str, frames: Mapping[str, pd.DataFrame]) -> None:
@@ -100,6 +139,29 @@ def check_disjoint(task: str, frames: Mapping[str, pd.DataFrame]) -> None:
 
 def _normalised_texts(rows: pd.DataFrame) -> pd.Series:
     texts = rows["text"].map(normalise)
-    if "text_pair" in rows:
-        texts = texts + "\0" + rows["text_pair"].map(normalise)
-    return texts
+    return texts + "\0" + rows["text_pair"].map(normalise) if "text_pair" in rows else texts
+
+
+def draw(frame: pd.DataFrame, shots: int, seed: int) -> pd.DataFrame:
+    """A class-balanced part of the rows.
+
+    A pure function of rows, `shots` per class and the run's seed: in few-shot learning, seeds
+    differ in what they see. Each class is drawn by itself, by its rows' ``idx``, and fewer shots
+    are a part of more shots. A class of fewer rows, listed in ``attrs["short_classes"]``, repeats
+    some, drawn with replacement, after all of its own; CLIP-LoRA may leave some of its rows out.
+    """
+    parts: list[pd.DataFrame] = []
+    short: list[int] = []
+    for label, rows in frame.sort_values("idx", kind="stable").groupby("label", sort=True):
+        assert isinstance(label, int | np.integer)
+        order = np.random.default_rng((seed, int(label))).permutation(len(rows))
+        if len(rows) < shots:
+            short.append(int(label))
+            again = np.random.default_rng((seed, int(label), 1))
+            order = np.append(order, again.choice(len(rows), shots - len(rows)))
+        parts.append(rows.iloc[order[:shots]])
+    if short:
+        log.warning("%d classes have fewer than %d rows: labels %s", len(short), shots, short)
+    drawn = pd.concat(parts, ignore_index=True)
+    drawn.attrs = {**frame.attrs, "short_classes": short}
+    return drawn

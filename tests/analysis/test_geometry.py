@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.manifold import TSNE
 
+from coto.adapters.delta import deltas
 from coto.analysis.geometry import embed, geometry
 from coto.errors import CotoError
-from coto.operators.adapter import deltas
 from tests.operators.random_adapters import KINDS, random_adapter, random_base, rotated
 
 # Distances come from inner products, which leaves half of a double's digits near zero.

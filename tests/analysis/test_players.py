@@ -2,7 +2,7 @@
 
 import pytest
 
-from coto.analysis.players import kept_modules, players
+from coto.analysis.subsets import kept_modules, players
 from coto.errors import CotoError
 
 NAMES = {"query": "q_proj", "key": "k_proj", "value": "v_proj"}

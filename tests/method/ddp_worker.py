@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from coto import CoToCallback, progressive_training
-from coto.method.tiny import tiny_batch, tiny_model
+from tools.tiny import tiny_batch, tiny_model
 
 STEPS, GLOBAL_BATCH = 12, 8
 WORLD, RANK = 1, 0
@@ -103,11 +103,17 @@ def main(folder):
         drawn[name] = function(model, **arguments)
         weights = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
         save_file(weights, folder / f"{name}-{RANK}.safetensors")
+    for name, wrapping in (
+        ("error", {}),
+        ("static", {"find_unused_parameters": True, "static_graph": True}),
+    ):
+        if WORLD > 1:
+            try:
+                wrapped = DistributedDataParallel(bert(), **wrapping)
+                with progressive_training(wrapped, total_steps=3):
+                    pass
+            except ValueError as error:
+                drawn[name] = str(error)
     if WORLD > 1:
-        try:
-            with progressive_training(DistributedDataParallel(bert()), total_steps=3):
-                pass
-        except ValueError as error:
-            drawn["error"] = str(error)
         dist.destroy_process_group()
     (folder / f"drawn-{RANK}.json").write_text(json.dumps(drawn))

@@ -4,7 +4,7 @@ import peft
 import torch
 from torch import nn
 
-from coto.method.tiny import tiny_batch, tiny_model
+from tools.tiny import tiny_batch, tiny_model
 
 QUERY_VALUE = ["query", "value"]
 

@@ -18,7 +18,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from coto import CoToCallback
 from coto.method.checkpoint import last_complete_checkpoint
-from coto.method.tiny import tiny_batch, tiny_model
+from tools.tiny import tiny_batch, tiny_model
 
 STEPS, SAVE_STEPS = 13, 4
 STRATEGIES = [

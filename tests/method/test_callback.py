@@ -1,13 +1,16 @@
+import dataclasses
+import inspect
+
 import peft
 import pytest
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 import coto
 from coto import CoToCallback, Schedule, progressive_training
 from coto.method.gate import adapter_layers
-from coto.method.strategies import make_strategy
-from coto.method.tiny import tiny_batch, tiny_model
+from coto.method.strategies import Options, make_strategy
+from tools.tiny import tiny_batch, tiny_model
 
 STEPS = 12
 NAMES = ["vanilla", "coto", "coto-high", "coto-low", "stochastic-depth", "stochastic-depth-linear"]
@@ -272,7 +275,10 @@ def test_an_early_stopped_loop_is_done_early():
     [
         ({"total_steps": None}, "total_steps: got None, expected the number of optimizer updates"),
         ({"total_steps": 0}, "total_steps: got 0, expected an integer of at least 1"),
-        ({"total_steps": 5, "strategy": "CoTo"}, "strategy: got 'CoTo', expected one of vanilla"),
+        (
+            {"total_steps": 5, "strategy": "CoTo"},
+            "strategy 'CoTo': expected one of coto,",
+        ),
         ({"total_steps": 5, "schedule": "cosine"}, "shape: got 'cosine', expected one of linear"),
         ({"total_steps": 5, "seed": -1}, "seed: got -1"),
         ({"total_steps": 5, "start_step": 0.5}, "start_step: got 0.5"),
@@ -285,6 +291,25 @@ def test_errors_are_one_clear_line(arguments, message):
     ):
         pass
     assert "\n" not in str(caught.value)
+
+
+def test_a_static_graph_is_refused_at_once(tmp_path):
+    arguments = TrainingArguments(str(tmp_path), use_cpu=True, ddp_static_graph=True)
+    with pytest.raises(ValueError, match="ddp_static_graph: got True, expected False"):
+        CoToCallback().on_train_begin(arguments, TrainerState(max_steps=3), None, model=bert())
+
+
+def test_defaults_are_stated_once():
+    stated = {f.name: f.default for f in dataclasses.fields(Schedule)}
+    stated["schedule"] = stated.pop("shape")
+    options = {f.name: f.default for f in dataclasses.fields(Options) if f.name != "schedule"}
+    for function in (CoToCallback, progressive_training, make_strategy):
+        found = {n: p.default for n, p in inspect.signature(function).parameters.items()}
+        known = stated | options
+        assert {n: v for n, v in found.items() if n in known} == {
+            n: v for n, v in known.items() if n in found
+        }
+        assert stated.keys() <= found.keys()
 
 
 def test_exports_are_lazy_and_true():

@@ -53,6 +53,8 @@ def test_two_processes_train_the_same_adapter_as_one(folders, case):
 
 
 def test_a_wrapper_that_would_fail_is_refused_in_one_line(folders):
-    error = draws(folders[2], 0)["error"]
-    assert error.startswith("model: DistributedDataParallel was made with find_unused_parameters")
-    assert "\n" not in error
+    errors = draws(folders[2], 0)
+    for name, setting in (("error", "find_unused_parameters"), ("static", "static_graph=True")):
+        start = f"model: DistributedDataParallel was made with {setting}"
+        assert errors[name].startswith(start)
+        assert "\n" not in errors[name]

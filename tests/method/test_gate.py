@@ -8,7 +8,7 @@ from lora_bert import bert, logits
 
 from coto import AdapterGate
 from coto.method.gate import adapter_layers
-from coto.method.tiny import tiny_batch, tiny_model
+from tools.tiny import tiny_batch, tiny_model
 
 
 def layers_of(gate, model, index):

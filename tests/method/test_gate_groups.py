@@ -7,7 +7,8 @@ from lora_bert import QUERY_VALUE, bert, logits
 from transformers import CLIPConfig, CLIPModel
 
 from coto import AdapterGate
-from coto.method.tiny import tiny_batch, tiny_model
+from coto.method.loop import InputDropout
+from tools.tiny import tiny_batch, tiny_model
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,85 @@ def test_heads_and_trainable_tokens_are_not_gated():
     trained = {n for n, p in model.named_parameters() if p.grad is not None}
     assert any("classifier" in name for name in trained)
     assert any("trainable_tokens" in name for name in trained)
+
+
+# --- several adapters ---------------------------------------------------------------------------
+
+
+def two_adapters(**other):
+    """An adapter "one" that is frozen and an adapter "two" that trains, both active."""
+    settings = {"r": 2, "target_modules": QUERY_VALUE, "init_lora_weights": False}
+    torch.manual_seed(3)
+    model = peft.get_peft_model(tiny_model("bert"), peft.LoraConfig(**settings), "one")
+    model.add_adapter("two", peft.LoraConfig(**(settings | other)))
+    model.base_model.set_adapter(["one", "two"])
+    for name, parameter in model.named_parameters():
+        if ".one." in name:
+            parameter.requires_grad_(False)
+    return model.train()
+
+
+def test_a_frozen_adapter_stays_on():
+    model = two_adapters()
+    whole = logits(model)
+    with AdapterGate(model) as gate:
+        assert gate.adapters == {"two"}
+        gate.set([False, False, False])
+        masked = logits(model)
+        gate.set([True, False, True])
+        model(**tiny_batch("bert")).loss.backward()
+        assert torch.equal(whole, logits(model.eval()))
+        model.train()
+    trained = {n for n, p in model.named_parameters() if p.grad is not None}
+    assert trained
+    assert all(".two." in name and ".1." not in name for name in trained if "lora" in name)
+    assert torch.equal(whole, logits(model))
+    assert model.active_adapters == ["one", "two"]
+    model.base_model.set_adapter(["one"])
+    assert torch.equal(masked, logits(model))
+
+
+def test_named_adapters_are_switched_whatever_trains():
+    model = two_adapters()
+    with AdapterGate(model, adapters=["one"]) as gate:
+        gate.set([False, False, False])
+        masked = logits(model)
+    model.base_model.set_adapter(["two"])
+    assert torch.equal(masked, logits(model))
+    with pytest.raises(ValueError, match="adapters: got 'c', expected active ones: two"):
+        AdapterGate(model, adapters=["c"])
+
+
+def test_layers_of_frozen_adapters_alone_are_no_groups():
+    gate = AdapterGate(two_adapters(layers_to_transform=[1]))
+    assert list(gate.groups) == ["base_model.model.bert.encoder.layer.1"]
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_what_stays_on_trains_under_gradient_checkpointing(reentrant):
+    model = two_adapters()
+    for parameter in (p for n, p in model.named_parameters() if "lora_" in n):
+        parameter.requires_grad_(True)
+    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    with AdapterGate(model, adapters=["two"]) as gate:
+        gate.set([False, False, False])
+        model(**tiny_batch("bert")).loss.backward()
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            assert (parameter.grad is not None) == (".one." in name), name
+
+
+def test_input_dropout_leaves_a_frozen_adapter_alone():
+    model = two_adapters()
+    dropout = InputDropout(model)
+    dropout.set(0.5)
+    rates = {
+        name.rpartition(".")[2]: module.p
+        for name, module in model.named_modules()
+        if "lora_dropout." in name and isinstance(module, torch.nn.Dropout)
+    }
+    assert rates == {"two": 0.5}
+    dropout.restore()
 
 
 # --- errors and warnings -------------------------------------------------------------------------

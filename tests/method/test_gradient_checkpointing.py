@@ -9,7 +9,7 @@ from torch import nn
 
 from coto import AdapterGate
 from coto.method.gate import adapter_layers
-from coto.method.tiny import tiny_batch, tiny_model
+from tools.tiny import tiny_batch, tiny_model
 
 TARGETS = {"bert": ["query", "value"], "llama": ["q_proj", "v_proj"], "vit": ["q_proj", "v_proj"]}
 LOW, HIGH = [True, False, False], [False, False, True]

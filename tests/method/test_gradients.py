@@ -8,7 +8,7 @@ from transformers import Trainer, TrainerCallback, TrainerState, TrainingArgumen
 from coto import CoToCallback
 from coto.method.gradients import GradientNorms
 from coto.method.strategies import make_strategy
-from coto.method.tiny import LAYERS, tiny_batch
+from tools.tiny import LAYERS, tiny_batch
 
 STEPS, POINTS = 12, 5  # bins of 3, 2, 3, 2, 2 updates
 

@@ -94,7 +94,8 @@ def test_the_trl_recipe_trains_with_the_gate_on(tmp_path, monkeypatch):
 
 LOAD = """
 import sys
-sys.modules["coto"] = None  # importing it fails
+import coto  # the environment's torchvision may need it, see coto/compat.py; from here on it fails
+sys.modules["coto"] = None
 import peft, torch
 from transformers import BertForSequenceClassification
 base = BertForSequenceClassification.from_pretrained("base", local_files_only=True)
@@ -116,6 +117,21 @@ def test_a_trained_adapter_loads_without_this_package(tmp_path):
 def test_importing_the_package_costs_nothing():
     code = "import sys, coto, coto.method; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_method_needs_nothing_of_the_workflow():
+    code = (
+        "import sys; before = set(sys.modules); "
+        "from coto import AdapterGate, CoToCallback, Schedule, progressive_training; "
+        "ours = {n for n in set(sys.modules) - before if n.startswith('coto.')}; "
+        "print(*sorted(n for n in ours if not n.startswith('coto.method')),"
+        "      *(n for n in ('pydantic', 'pandas', 'datasets') if n in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True
+    )
+    # The import hook for torchvision, of the standard library alone.
+    assert done.stdout.strip() == "coto.compat"
 
 
 def test_the_page_has_the_promised_examples():

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coto import Schedule
+from coto.method.schedule import count_of
 
 SHAPES = ["linear", "exponential", "sine", "constant"]
 unit = st.floats(0, 1)
@@ -98,3 +99,12 @@ def test_bad_total_steps_are_named(total):
 def test_negative_step_is_refused():
     with pytest.raises(ValueError, match="step: got -1"):
         Schedule()([-1, 0], 10)
+
+
+def test_a_share_becomes_an_exact_count():
+    assert math.ceil(0.55 * 100) == 56  # what rounding of floats makes of it
+    assert [count_of(share, 100) for share in (0.55, 0.07, 0.561, 0, 1)] == [55, 7, 57, 0, 100]
+    assert [count_of(k / 100, 100) for k in range(101)] == list(range(101))
+    assert Schedule(ramp=0.55).ramp_steps(100) == 55
+    assert Schedule(ramp=0.55)(55, 100) == 1
+    assert [count_of(share, 10, nearest=True) for share in (0.54, 0.56, 1e-300)] == [5, 6, 0]

@@ -11,10 +11,12 @@ from scipy.stats import binomtest, chisquare
 from coto import Schedule
 from coto.method.strategies import (
     MAX_REDRAWS,
+    STRATEGIES,
     Strategy,
     make_strategy,
     relative_depths,
     sample_flags,
+    strategy,
     uniform_rows,
 )
 
@@ -28,6 +30,30 @@ NAMES = [
     "dropout",
     "progressive-dropout",
 ]
+
+
+def test_every_name_has_a_line_on_what_it_does():
+    assert list(STRATEGIES) == NAMES
+    for name, entry in STRATEGIES.items():
+        assert make_strategy(name).name == entry.name == name
+        assert entry.summary.split()[0] in ("Trains", "Drops")
+    assert STRATEGIES["coto-high"].code == "coto.method.strategies:coto_high"
+
+
+def test_a_strategy_from_outside_needs_no_edit(monkeypatch):
+    @strategy("first-half")
+    def first_half(options):
+        """Trains with the survival probability."""
+        return Strategy(schedule=Schedule("constant", p1=options.survival))
+
+    try:
+        made = make_strategy("first-half", survival=0.3)
+        assert (made.name, made.schedule.p1) == ("first-half", 0.3)
+        assert STRATEGIES["first-half"].summary == "Trains with the survival probability"
+        with pytest.raises(ValueError, match="'first-half': there are two of that name"):
+            strategy("first-half")(first_half)
+    finally:
+        del STRATEGIES["first-half"]
 
 
 class AuthorsSnippet:
@@ -202,9 +228,12 @@ def test_early_stop_is_where_the_schedule_reaches_it():
 
 
 def test_active_share_is_near_the_integral():
-    share = make_strategy("coto").active_share(seed=0, total_steps=2000, depth=24)
-    assert share == pytest.approx(0.6625, abs=0.01)
-    assert make_strategy("vanilla").active_share(0, 10, 24) == 1.0
+    def share(name, total):
+        strategy = make_strategy(name)
+        return np.mean([strategy.flags(0, step, total, 24).mean() for step in range(total)])
+
+    assert share("coto", 2000) == pytest.approx(0.6625, abs=0.01)
+    assert share("vanilla", 10) == 1.0
 
 
 @settings(deadline=None, max_examples=60)
@@ -252,7 +281,7 @@ def test_only_groups_with_a_chance_are_drawn(p, seed):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: make_strategy("cotto"), "strategy: got 'cotto', expected one of vanilla, coto,"),
+        (lambda: make_strategy("cotto"), "strategy 'cotto': did you mean 'coto'\\? expected one"),
         (lambda: make_strategy("coto", survival=2), "survival: got 2"),
         (lambda: make_strategy("coto", dropout=-1), "dropout: got -1"),
         (lambda: make_strategy("coto", stop_at=1.2), "stop_at: got 1.2"),

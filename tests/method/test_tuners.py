@@ -5,8 +5,8 @@ import pytest
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from coto import AdapterGate
-from coto.method.tiny import tiny_batch, tiny_model
-from coto.method.tuners import LEFT_OUT, PROJECTIONS, TUNERS, render, try_tuner
+from tools.tiny import tiny_batch, tiny_model
+from tools.tuners import LEFT_OUT, PROJECTIONS, TUNERS, render, try_tuner
 
 PAGE = Path(__file__).parents[2] / "docs/tuners.md"
 LIMITS = {
@@ -34,7 +34,7 @@ def test_the_page_in_the_docs_is_up_to_date(findings):
             if (tuner, model) not in findings:
                 findings[tuner, model] = try_tuner(TUNERS[tuner], model)
     assert render(findings) == PAGE.read_text(encoding="utf-8"), (
-        "run: python -m coto.method.tuners > docs/tuners.md"
+        "run: python -m tools.tuners > docs/tuners.md"
     )
 
 

@@ -3,7 +3,7 @@
 import torch
 from hypothesis import strategies as st
 
-from coto.operators.adapter import Factors, LowRankAdapter
+from coto.adapters.delta import Factors, LowRankAdapter
 
 KINDS = ("lora", "dora", "hira")
 shapes = st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(1, 4))

@@ -6,12 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_adapters import KINDS, close, random_adapter, random_base, shapes
 
-from coto.operators.adapter import LowRankAdapter, deltas
-from coto.operators.knots import shared_basis
-from coto.operators.registry import operator
-from coto.operators.sparse import ties
+from coto.adapters.delta import LowRankAdapter, deltas
+from coto.operators.operator import OPERATORS
+from coto.operators.sparse import shared_basis, ties
 
-knots = operator("knots")
+knots = OPERATORS["knots"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -40,7 +39,7 @@ def test_with_task_arithmetic_inside_it_is_task_arithmetic(kind, shape, seed):
     adapters = [random_adapter(kind, shape, seed + i) for i in range(3)]
     base, weights = random_base(adapters[0]), [0.5, 0.3, 0.2]
     inside = knots(adapters, weights, base, {"inner": "task-arithmetic", "scale": 0.4})
-    outside = operator("task-arithmetic")(adapters, weights, base, {"scale": 0.4})
+    outside = OPERATORS["task-arithmetic"](adapters, weights, base, {"scale": 0.4})
     close(inside.deltas, outside.deltas)
 
 

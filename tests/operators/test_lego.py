@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_adapters import KINDS, close, random_adapter, random_base, shapes
 
+from coto.adapters.delta import Factors, LowRankAdapter, delta, deltas
 from coto.errors import CotoError
-from coto.operators.adapter import Factors, LowRankAdapter, delta, deltas
-from coto.operators.registry import operator
+from coto.operators.operator import OPERATORS
 
 PLAIN = {"parameter_reweighting": False, "output_reweighting": False}
-lego = operator("lora-lego")
+lego = OPERATORS["lora-lego"]
 
 
 def equal(adapters):
@@ -71,7 +71,7 @@ def test_units_that_belong_together_are_found_under_any_order_of_ranks():
     )
     base = random_base(first)
     found = lego([first, twin], [0.5, 0.5], base).deltas
-    fused = operator("fusion")([first, twin], [0.5, 0.5], base).deltas
+    fused = OPERATORS["fusion"]([first, twin], [0.5, 0.5], base).deltas
     for name, change in deltas(first, base).items():
         assert torch.dist(found[name], change) < 0.01 * change.norm()
         assert torch.dist(fused[name], change) > 0.3 * change.norm()

@@ -6,15 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_adapters import KINDS, close, random_adapter, random_base, rotated, shapes
 
+from coto.adapters.delta import deltas
 from coto.errors import CotoError
-from coto.operators.adapter import deltas
 from coto.operators.merge import average_heads, ensemble, fusion
-from coto.operators.registry import operator
+from coto.operators.operator import OPERATORS
 
 
 def merge(name, adapters, weights, base):
     """ΔW of a merge by an operator's name."""
-    return operator(name)(adapters, weights, base).deltas
+    return OPERATORS[name](adapters, weights, base).deltas
 
 
 @pytest.mark.parametrize("kind", ["lora", "hira"])
@@ -102,5 +102,5 @@ def test_what_cannot_be_merged_is_refused_in_one_line():
         fusion([lora, random_adapter("lora", (4, 4, 2), 1, modules=3)], [0.5, 0.5])
     with pytest.raises(CotoError, match="1 adapters and 2 weights"):
         fusion([lora], [0.5, 0.5])
-    with pytest.raises(CotoError, match="merging operator 'linear': expected fusion, ensemble"):
+    with pytest.raises(CotoError, match="operator 'linear': expected one of dare, dare-ties,"):
         merge("linear", [lora], [1.0], base)

@@ -1,5 +1,6 @@
 """What holds for every merging operator, by its name."""
 
+import importlib
 import subprocess
 import sys
 
@@ -9,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_adapters import KINDS, close, random_adapter, random_base, shapes
 
+from coto.adapters.delta import deltas
 from coto.errors import CotoError
-from coto.operators.adapter import deltas
-from coto.operators.operator import Operator
-from coto.operators.registry import OPERATORS, operator
+from coto.operators.operator import OPERATORS, Operator
 
 # With these settings the merge of an adapter with itself is that adapter.
 REPRODUCING = {
@@ -32,13 +32,22 @@ def reproducing(name: str, count: int) -> dict:
     return {key: 1 / count if value == "1/n" else value for key, value in REPRODUCING[name].items()}
 
 
+def test_tables_list_operators_in_this_order_with_a_line_each():
+    assert list(OPERATORS) == list(REPRODUCING)
+    for entry in OPERATORS.values():
+        module, function = entry.code.split(":")
+        assert callable(getattr(importlib.import_module(module), function))
+        assert entry.summary
+    assert OPERATORS["dare-ties"].summary.endswith("merged by TIES")
+
+
 @pytest.mark.parametrize("name", OPERATORS)
 @given(kind=st.sampled_from(KINDS), shape=shapes, seed=st.integers(0, 99), count=st.integers(1, 4))
 @settings(max_examples=12, deadline=None)
 def test_an_adapter_with_itself_is_that_adapter(name, kind, shape, seed, count):
     adapter = random_adapter(kind, shape, seed)
     base = random_base(adapter)
-    found = operator(name)([adapter] * count, [1 / count] * count, base, reproducing(name, count))
+    found = OPERATORS[name]([adapter] * count, [1 / count] * count, base, reproducing(name, count))
     close(found.deltas, deltas(adapter, base))
 
 
@@ -52,8 +61,8 @@ def test_the_order_of_adapters_does_not_matter(name, kind, shape, seed):
     base = random_base(adapters[0])
     weights = [1 / 3] * 3 if name == "lora-lego" else [0.5, 0.3, 0.2]
     given_settings = {"drop": 0.0} if "drop" in OPERATORS[name].settings else {}
-    forward = operator(name)(adapters, weights, base, given_settings)
-    backward = operator(name)(adapters[::-1], weights[::-1], base, given_settings)
+    forward = OPERATORS[name](adapters, weights, base, given_settings)
+    backward = OPERATORS[name](adapters[::-1], weights[::-1], base, given_settings)
     # A singular vector's sign is arbitrary, and so is the sign elected where values cancel.
     close(forward.deltas, backward.deltas)
 
@@ -64,7 +73,7 @@ def test_a_merged_adapter_has_the_merged_change(name, kind):
     adapters = [random_adapter(kind, (7, 6, 2), seed) for seed in range(3)]
     base = random_base(adapters[0])
     untouched = [deltas(adapter, base) for adapter in adapters]
-    found = operator(name)(adapters, [1 / 3] * 3, base)
+    found = OPERATORS[name](adapters, [1 / 3] * 3, base)
     low_rank = OPERATORS[name].space == "factors" or (
         name in ("ensemble", "task-arithmetic") and kind != "dora"
     )
@@ -83,9 +92,9 @@ def test_a_merged_adapter_has_the_merged_change(name, kind):
 def test_a_merge_of_changes_comes_back_to_a_rank(name, kind):
     adapters = [random_adapter(kind, (7, 6, 2), seed) for seed in range(3)]
     base = random_base(adapters[0])
-    whole = operator(name)(adapters, [1 / 3] * 3, base)
+    whole = OPERATORS[name](adapters, [1 / 3] * 3, base)
     for rank in (2, 6):
-        found = operator(name)(adapters, [1 / 3] * 3, base, {"rank": rank})
+        found = OPERATORS[name](adapters, [1 / 3] * 3, base, {"rank": rank})
         assert found.adapter.kind == "lora"
         assert {factors.rank for factors in found.adapter.modules.values()} == {rank}
         lost = sum(float((found.deltas[n] - whole.deltas[n]).square().sum()) for n in whole.deltas)
@@ -110,7 +119,7 @@ def test_seeds_matter_where_they_should_and_only_there():
         ("knots", {"drop": 0.5}),
     ):
         first, again, other = (
-            operator(name)(adapters, [0.25] * 4, base, {**extra, "seed": seed}).deltas
+            OPERATORS[name](adapters, [0.25] * 4, base, {**extra, "seed": seed}).deltas
             for seed in (1, 1, 2)
         )
         assert all(torch.equal(first[n], again[n]) for n in first)
@@ -127,17 +136,17 @@ def test_different_scalings_and_ranks_are_handled_on_purpose():
         ("task-arithmetic", {"scale": 0.5}),
         ("knots", {"inner": "task-arithmetic", "scale": 0.5}),
     ):
-        found = operator(name)([small, large], half, base, extra)
+        found = OPERATORS[name]([small, large], half, base, extra)
         close(found.deltas, mean)
         assert next(iter(found.adapter.modules.values())).rank == 6
-    lego = operator("lora-lego")([small, large], half, base)
+    lego = OPERATORS["lora-lego"]([small, large], half, base)
     assert next(iter(lego.adapter.modules.values())).rank == 4
     for name in ("fusion", "lora-align"):
         with pytest.raises(CotoError, match=r"ranks|scalings"):
-            operator(name)([small, large], half, base)
+            OPERATORS[name]([small, large], half, base)
     # Equal ranks, different scalings: alignment folds them in.
     other = random_adapter("lora", (7, 6, 2), 5, scaling=1.0)
-    found = operator("lora-align")([small, other], [0.0, 1.0], base)
+    found = OPERATORS["lora-align"]([small, other], [0.0, 1.0], base)
     close(found.deltas, deltas(other, base))
 
 
@@ -147,8 +156,8 @@ def test_hira_has_no_scaling_to_fold_in(name):
     alike = random_adapter("hira", (7, 6, 2), 1, scaling=1.0)
     base = random_base(first)
     close(
-        operator(name)([first, second], [0.5, 0.5], base).deltas,
-        operator(name)([first, alike], [0.5, 0.5], base).deltas,
+        OPERATORS[name]([first, second], [0.5, 0.5], base).deltas,
+        OPERATORS[name]([first, alike], [0.5, 0.5], base).deltas,
     )
 
 
@@ -162,18 +171,18 @@ def test_a_negative_weight_subtracts_a_task():
         ("task-arithmetic", {"scale": 0.5}),
         ("knots", {"inner": "task-arithmetic", "scale": 0.5}),
     ):
-        close(operator(name)([first, second], [1.0, -1.0], base, extra).deltas, expected)
-    signs = operator("ties")([first, second], [1.0, -1.0], base, {"keep": 1.0}).deltas
+        close(OPERATORS[name]([first, second], [1.0, -1.0], base, extra).deltas, expected)
+    signs = OPERATORS["ties"]([first, second], [1.0, -1.0], base, {"keep": 1.0}).deltas
     assert all(torch.equal(signs[n].sign(), expected[n].sign()) for n in signs)
     with pytest.raises(CotoError, match="lora-lego: weights 1, -1: expected equal ones"):
-        operator("lora-lego")([first, second], [1.0, -1.0], base)
+        OPERATORS["lora-lego"]([first, second], [1.0, -1.0], base)
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_what_no_operator_can_merge_is_refused(name):
     lora = random_adapter("lora", (4, 4, 2), 0)
     base = random_base(lora)
-    merge = operator(name)
+    merge = OPERATORS[name]
     with pytest.raises(CotoError, match="kinds lora and hira"):
         merge([lora, random_adapter("hira", (4, 4, 2), 1)], [0.5, 0.5], base)
     with pytest.raises(CotoError, match=r"only some adapters have layer\.2\.query"):
@@ -186,7 +195,7 @@ def test_what_no_operator_can_merge_is_refused(name):
 
 def test_names_settings_and_kinds_are_checked_in_one_line():
     with pytest.raises(CotoError, match="'tie': did you mean 'ties'"):
-        operator("tie")
+        OPERATORS["tie"]
     with pytest.raises(CotoError, match="ties: setting 'kep': did you mean 'keep'"):
         OPERATORS["ties"].resolved({"kep": 1})
     for name, key, value, expected in (
@@ -206,8 +215,7 @@ def test_names_settings_and_kinds_are_checked_in_one_line():
         name="sketch",
         summary="",
         space="factors",
-        module="coto.operators.merge",
-        function="merge_fusion",
+        code="coto.operators.merge:merge_fusion",
         kinds=("lora",),
         why_not="W0 enters its changes",
     )
@@ -217,5 +225,9 @@ def test_names_settings_and_kinds_are_checked_in_one_line():
 
 
 def test_the_table_of_operators_loads_without_torch():
-    code = "import sys, coto.operators.registry; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from coto.operators.operator import OPERATORS, PRUNING; "
+        "import coto.operators.keep, coto.adapters.kinds; "
+        "sys.exit('torch' in sys.modules or len(OPERATORS) + len(PRUNING) < 15)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from peft.utils import merge_utils
 from random_adapters import KINDS, close, random_adapter, random_base, shapes
 
+from coto.adapters.delta import deltas
 from coto.errors import CotoError
-from coto.operators.adapter import deltas
-from coto.operators.registry import operator
+from coto.operators.operator import OPERATORS
 from coto.operators.sparse import dare, task_arithmetic, ties
 
 
@@ -40,13 +40,45 @@ def test_ties_by_hand():
     torch.testing.assert_close(ties([one, two], [1.0, 0.0], keep=1.0)["w"], one["w"])
 
 
+def authors_ties(flat: torch.Tensor) -> torch.Tensor:
+    """What the authors' ties_minimal.ipynb makes of trimmed vectors (adapters, entries)."""
+    elected = torch.sign(flat.sum(dim=0))
+    elected[elected == 0] = torch.sign(elected.sum())
+    kept = torch.where(elected.unsqueeze(0) > 0, flat > 0, flat < 0) * flat
+    return kept.sum(dim=0) / torch.clamp((kept != 0).sum(dim=0).double(), min=1)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_sum_of_exactly_zero_takes_the_sign_of_most_entries_of_the_model(sign):
+    one = {"v": torch.tensor([[3.0, 1.0]]), "w": torch.tensor([[-2.0, -2.0, -4.0]])}
+    two = {"v": torch.tensor([[-3.0, 1.0]]), "w": torch.tensor([[-2.0, -1.0, 4.0]])}
+    one, two = ({n: sign * m for n, m in vector.items()} for vector in (one, two))
+    found = torch.cat(list(ties([one, two], [0.5, 0.5], keep=1.0).values()), dim=1)
+    flat = torch.stack([torch.cat(list(vector.values()), dim=1)[0] for vector in (one, two)])
+    torch.testing.assert_close(found[0], authors_ties(flat).float())
+    expected = torch.tensor([-3.0, 1.0, -2.0, -1.5, -4.0])  # most are minus
+    torch.testing.assert_close(found[0], sign * expected)
+
+
+def test_no_sign_is_elected_where_as_many_entries_are_plus_as_minus():
+    one, two = {"w": torch.tensor([[3.0, 1.0, -1.0]])}, {"w": torch.tensor([[-3.0, 1.0, -1.0]])}
+    found = ties([one, two], [0.5, 0.5], keep=1.0)["w"]
+    torch.testing.assert_close(found, torch.tensor([[0.0, 1.0, -1.0]]))
+
+
+def test_what_is_kept_is_counted_exactly():
+    vector = {"w": torch.arange(1.0, 16.0).reshape(1, -1)}
+    # 1 − 0.9 is 0.0999…, and 15 times that a little less than the 1.5 that is rounded to 2
+    assert int((ties([vector], [1.0], keep=0.9)["w"] != 0).sum()) == 13
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @given(shape=shapes, seed=st.integers(0, 99))
 @settings(max_examples=10, deadline=None)
 def test_ties_of_one_adapter_that_keeps_everything_is_that_adapter(kind, shape, seed):
     adapter = random_adapter(kind, shape, seed)
     base = random_base(adapter)
-    close(operator("ties")([adapter], [1.0], base, {"keep": 1.0}).deltas, deltas(adapter, base))
+    close(OPERATORS["ties"]([adapter], [1.0], base, {"keep": 1.0}).deltas, deltas(adapter, base))
 
 
 @pytest.mark.filterwarnings("ignore:The density 1.0")
@@ -133,8 +165,8 @@ def test_dare_without_dropping_is_its_inner_operator(name):
     inner = {"dare": "task-arithmetic", "dare-ties": "ties"}[name]
     chosen = {"dare": {"scale": 0.7}, "dare-ties": {"keep": 0.4, "reduce": "sum"}}[name]
     close(
-        operator(name)(adapters, weights, base, {**chosen, "drop": 0.0}).deltas,
-        operator(inner)(adapters, weights, base, chosen).deltas,
+        OPERATORS[name](adapters, weights, base, {**chosen, "drop": 0.0}).deltas,
+        OPERATORS[inner](adapters, weights, base, chosen).deltas,
     )
 
 
@@ -153,4 +185,4 @@ def test_bad_settings_are_told():
             dare(several, drop, 0)
     adapter = random_adapter("lora", (4, 4, 2), 0)
     with pytest.raises(CotoError, match="inner = 'knots': expected one of task-arithmetic, ties"):
-        operator("dare")([adapter], [1.0], random_base(adapter), {"inner": "knots"})
+        OPERATORS["dare"]([adapter], [1.0], random_base(adapter), {"inner": "knots"})

@@ -5,13 +5,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from factory import make_records
-from factory_analysis import make_analyses
 from matplotlib.figure import Figure
 
-from coto.report.figures import FIGURES
 from coto.report.records import load_frames
 from coto.report.settings import Settings
+from tests.report.factory import make_records
+from tests.report.factory_analysis import make_analyses
+from tests.report.making import draw_figure
 
 SUITES: dict[str, dict[str, Any]] = {
     "glue": {"adapters": ("lora",), "tasks": ("movies", "news"), "seeds": (0, 1)},
@@ -63,9 +63,9 @@ def draw(suite_frames: dict[str, pd.DataFrame]) -> Callable[..., Figure]:
 
     def of(name: str, **changed: pd.DataFrame) -> Figure:
         if changed:
-            return FIGURES[name]({**suite_frames, **changed}, {}, settings)
+            return draw_figure(name, {**suite_frames, **changed}, settings)
         if name not in known:
-            known[name] = FIGURES[name](suite_frames, {}, settings)
+            known[name] = draw_figure(name, suite_frames, settings)
         return known[name]
 
     return of

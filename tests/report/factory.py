@@ -7,9 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from coto.measurements import columns
+from coto.report.settings import Axes
+
+COLUMNS = columns()
+
 TASKS = ("acceptability", "movies", "news", "tweets")
 KEEP = ("all", "odd", "even", "low", "middle", "high", "query", "key", "value")
 KEPT = {"all": 18, "odd": 9, "even": 9}
+# Columns that are the same in all rows, where a measurement has them and nothing else is said.
+COMMON = {
+    **{"metric": "accuracy", "headline": True, "n": 400, "truncated": 0, "flag": "", "repeat": 0},
+    **{"steps": 10, "batch_size": 32, "threads": 2, "device": "cpu"},
+}
 WEIGHTS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)
 
 
@@ -40,22 +50,15 @@ def make_records(
     sets in ``tasks`` belong to. The noise of what was added later is drawn apart.
     """
     rng, more = np.random.default_rng(7), np.random.default_rng(8)
-    found: dict[str, list[Path]] = {
-        stage: []
-        for stage in (
-            *("train", "select", "interpolate", "merge", "prune", "overhead"),
-            *("baseline", "trajectory", "gradients", "subnetworks", "geometry"),
-        )
-    }
+    found: dict[str, list[Path]] = {stage: [] for stage in COLUMNS}
 
     def write(stage: str, name: str, rows: list[dict[str, Any]], **extra: Any) -> None:
         path = root / f"{suite}-{stage}-{name}.json"
         if stage == "train":  # the answers of a run lie beside its record
             path = path.with_suffix("") / "train.json"
-        rows = [
-            {"trained_on": trained_on or row["task"], "truncated": 0, "flag": "", **row}
-            for row in rows
-        ]
+        common = {name: value for name, value in COMMON.items() if name in COLUMNS[stage].types}
+        common |= {"seeds": "same"} if stage == "merge" else {}
+        rows = [{"trained_on": trained_on or row["task"], **common, **row} for row in rows]
         environment = {"device": "cpu", "hardware": "test machine", "wall_s": 1.0}
         record = {"stage": stage, "settings": {}, "environment": environment, "rows": rows}
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,11 +89,9 @@ def make_records(
                         name = f"{task}-{adapter}-{strategy}-{lr:g}-{seed}"
                         write("train", name, rows, training={"steps": 300})
                     rows = [
-                        {**here, "seed": seed, "keep": keep, "metric": "accuracy", "n": 400}
-                        | {"method": "structured", "repeat": 0}
+                        {**here, "seed": seed, "keep": keep, "method": "structured"}
                         | {"sparsity": 1 - KEPT.get(keep, 6) / 18}
                         | {"adapters_kept": KEPT.get(keep, 6), "adapters_total": 18}
-                        | {"headline": True}
                         | {
                             "value": score(level[task])
                             if keep == "all"
@@ -101,7 +102,7 @@ def make_records(
                     write("prune", f"{task}-{adapter}-{strategy}-{seed}", rows)
                 if len(lrs) > 1:
                     rows = [
-                        {**here, "lr": lr, "seed": seed, "metric": "accuracy"}
+                        {**here, "lr": lr, "seed": seed}
                         | {"value": 0.7, "selected": lr == lrs[len(lrs) // 2]}
                         for lr in lrs
                         for seed in seeds
@@ -115,15 +116,13 @@ def make_records(
                                 dip = 4 * w * (1 - w) * (sag - merge_gain * coto * sag / 0.18)
                                 rows.append(
                                     {**here, "seeds": f"{a}-{b}", "operator": operator, "weight": w}
-                                    | {"metric": "accuracy", "value": score(level[task] - dip)}
-                                    | {"headline": True, "n": 400, "repeat": 0}
+                                    | {"value": score(level[task] - dip)}
                                 )
                         write("interpolate", f"{task}-{adapter}-{strategy}-{a}-{b}", rows)
-            measured = {"metric": "accuracy", "headline": True, "n": 400}
             if len(seeds) == 3:
                 rows = [
-                    {**arm, **measured, "task": task, "seeds": "-".join(map(str, seeds))}
-                    | {"operator": operator, "weight": 1 / 3, "repeat": 0}
+                    {**arm, "task": task, "seeds": "-".join(map(str, seeds))}
+                    | {"operator": operator, "weight": 1 / 3}
                     | {"value": score(level[task] - 0.2 + merge_gain * coto, more)}
                     for operator in ("fusion", "ensemble")
                     for task in tasks
@@ -134,7 +133,7 @@ def make_records(
                     "trajectory",
                     f"{adapter}-{strategy}",
                     [
-                        {**arm, **measured, "task": task, "seeds": label, "share": share}
+                        {**arm, "task": task, "seeds": label, "share": share}
                         | {"quantity": quantity}
                         | {"value": score(0.3 + (level[task] - 0.3) * share - drop, more)}
                         for task in tasks
@@ -157,7 +156,6 @@ def make_records(
                         "operator": operator,
                         "merged_tasks": len(tasks),
                     }
-                    | {"metric": "accuracy", "headline": True, "n": 400, "repeat": 0}
                     | {"value": score(level[task] - sag + merge_gain * coto)}
                     for operator, sag in (("fusion", 0.15), ("ensemble", 0.1))
                     for task in tasks
@@ -165,7 +163,6 @@ def make_records(
                 write("merge", f"{adapter}-{strategy}-{seed}", rows)
         rows = [
             {"suite": suite, "task": tasks[0], "adapter": adapter, "strategy": strategy}
-            | {"steps": 10, "batch_size": 32, "threads": 2, "device": "cpu"}
             | {
                 "hardware": "Some CPU @ 2.0 GHz",
                 "active_share": 0.66 if strategy != "vanilla" else 1.0,
@@ -184,8 +181,7 @@ def make_records(
             "baseline",
             suite,
             [
-                {"suite": suite, "task": task, "method": method, "metric": "accuracy", "n": 400}
-                | {"headline": True, "value": 0.5 + 0.01 * (i + j)}
+                {"suite": suite, "task": task, "method": method} | {"value": 0.5 + 0.01 * (i + j)}
                 for i, method in enumerate(baselines)
                 for j, task in enumerate(tasks)
             ],
@@ -193,7 +189,7 @@ def make_records(
     return found
 
 
-def axes_of(suite: str, stages: tuple[str, ...] = (), lr: str = "0.004", **facts: Any) -> Any:
-    """The axes of a suite as the report's stages are told them."""
-    grids = {arm: [lr] for arm in ("lora-vanilla", "lora-coto")}
-    return {"suite": suite, "facts": facts, "stages": list(stages), "grids": grids}
+def axes_of(suite: str, stages: tuple[str, ...] = (), lr: str = "0.004") -> Axes:
+    """The axes of a suite as a study's job is given them."""
+    grids = dict.fromkeys(("lora-vanilla", "lora-coto"), (lr,))
+    return Axes(suite=suite, stages=stages, grids=grids)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from factory import TASKS
+
+from tests.report.factory import TASKS
 
 LAYERS, PROJECTIONS = 6, ("query", "key", "value")
 MORE_OPERATORS = ("lora-align", "lora-lego", "ties")
@@ -38,7 +39,8 @@ def make_analyses(
 
     def write(stage: str, name: str, rows: list[dict[str, Any]], **more: Any) -> None:
         path = root / f"{suite}-{stage}-{name}.json"
-        rows = [{"trained_on": row["task"], **row} for row in rows]
+        more_of_it = {"seeds": "same"} if stage == "merge" else {}
+        rows = [{"trained_on": row["task"], **more_of_it, **row} for row in rows]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"stage": stage, "settings": {}, "rows": rows} | more))
         found.setdefault(stage, []).append(path)

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from coto.tasks.load import load_task
-from coto.tasks.text import OFFLINE_TASKS
-from coto.tasks.vader import fetch_sdist
+from coto.tasks.registry import TASKS
+from coto.tasks.text.vader import fetch_sdist
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -20,7 +20,8 @@ def sdist() -> Path:
 @pytest.fixture(scope="session")
 def offline_frames(sdist: Path) -> dict[str, dict[str, pd.DataFrame]]:
     """Task -> split -> all rows, of every offline task."""
-    return {task.name: load_task(task.name, corpora=sdist) for task in OFFLINE_TASKS}
+    tasks = [task for task in TASKS.values() if task.kind == "text" and task.source == "vader"]
+    return {task.name: load_task(task, corpora=sdist) for task in tasks}
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,19 @@ import torch
 from scipy import ndimage
 
 from coto.errors import CotoError
-from coto.tasks.distort import Distortion, draw, to_bytes
-from coto.tasks.glyphs import INK, PLATE, has, plate, plates, skeleton
-from coto.tasks.images import OFFLINE_IMAGES
+from coto.tasks.images import ImageTask
+from coto.tasks.images.made import (
+    INK,
+    PLATE,
+    Distortion,
+    draw,
+    has,
+    plate,
+    plates,
+    skeleton,
+    to_bytes,
+)
+from coto.tasks.registry import TASKS
 
 STILL = Distortion(
     hand=0, rotate=0, shear=0, scale=0, shift=0, elastic=0, blur=0, noise=0, light=0, contrast=1
@@ -34,7 +44,9 @@ def test_plates_tell_fonts_and_characters_apart() -> None:
 
 
 def test_every_font_of_a_task_has_every_character() -> None:
-    for task in OFFLINE_IMAGES:
+    for task in TASKS.values():
+        if not isinstance(task, ImageTask):
+            continue
         missing = [(f, c) for f in task.fonts for c in task.characters if not has(f, c)]
         assert missing == [], task.name
 

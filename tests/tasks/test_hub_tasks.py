@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from coto.errors import CotoError
+from coto.tasks.hub import content_digest, mirror_files
 from coto.tasks.load import load_task
-from coto.tasks.mirror import content_digest, mirror_files
 from coto.tasks.registry import TASKS
 
 README = """---

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,20 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from coto.errors import CotoError
-from coto.tasks.image_files import png
-from coto.tasks.image_rows import load, readable
-from coto.tasks.images import IMAGE_TASKS, OFFLINE_IMAGES, ImageTask
-from coto.tasks.images_made import PER_CLASS
+from coto.tasks import registry
+from coto.tasks.images import ImageTask
+from coto.tasks.images.made import PER_CLASS, png
+from coto.tasks.load import load_task
 from coto.tasks.splits import SPLITS
 
-TASKS = {task.name: task for task in IMAGE_TASKS}
+TASKS = {n: task for n, task in registry.TASKS.items() if isinstance(task, ImageTask)}
+OFFLINE = [task for task in TASKS.values() if task.source == "made"]
 Frames = dict[str, pd.DataFrame]
 
 
 @pytest.fixture(scope="module")
 def offline() -> dict[str, Frames]:
-    return {task.name: load(task) for task in OFFLINE_IMAGES}
+    return {task.name: load_task(task) for task in OFFLINE}
 
 
 @pytest.fixture(scope="module")
@@ -101,17 +103,16 @@ def _coop(root: Path, **changes: Any) -> Path:
 
 
 def test_names_are_unique_and_entries_are_consistent() -> None:
-    assert len(TASKS) == len(IMAGE_TASKS)
-    for task in IMAGE_TASKS:
+    for task in TASKS.values():
         assert task.kind == "image"
         assert task.headline in task.metrics
         assert task.prompt.count("{}") == 1
-        assert bool(task.made_from) == (task.source == "made")
-        assert bool(task.characters) == bool(task.fonts) == (task.made_from == "fonts")
+        assert bool(task.characters) == bool(task.fonts) == task.code.endswith(":rendered")
         # A task is read from one place.
-        assert [bool(task.made_from), bool(task.hub_path), bool(task.files)].count(True) == 1
-    assert sum(task.family == "omniglot" for task in IMAGE_TASKS) == 6
-    sets = {task.name.removesuffix("-coop") for task in IMAGE_TASKS if task.family == "photos"}
+        made = task.source == "made"
+        assert [made, bool(task.hub_path), bool(task.files)].count(True) == 1
+    assert sum(task.family == "omniglot" for task in TASKS.values()) == 6
+    sets = {task.name.removesuffix("-coop") for task in TASKS.values() if task.family == "photos"}
     assert len(sets) == 11
 
 
@@ -124,7 +125,7 @@ def test_entries_import_nothing_heavy() -> None:
     assert found.stdout.strip() == ""
 
 
-@pytest.mark.parametrize("name", [task.name for task in OFFLINE_IMAGES])
+@pytest.mark.parametrize("name", [task.name for task in OFFLINE])
 def test_offline_rows(offline: dict[str, Frames], name: str) -> None:
     frames = offline[name]
     assert tuple(frames) == SPLITS
@@ -176,7 +177,7 @@ def test_the_scans_are_scikit_learns(offline: dict[str, Frames]) -> None:
 
 def test_limits_give_subsets(offline: dict[str, Frames]) -> None:
     task = TASKS["glyphs-digits"]
-    limited = load(task, limits={"train": 60, "test": 20})
+    limited = load_task(task, limits={"train": 60, "test": 20})
     assert [len(limited[split]) for split in SPLITS] == [
         60,
         len(offline[task.name]["validation"]),
@@ -196,9 +197,18 @@ def test_rows_survive_a_file(tmp_path: Path, offline: dict[str, Frames]) -> None
 
 
 def test_class_names_are_words() -> None:
-    assert readable("tench, Tinca tinca") == "tench"
-    assert readable("apple_pie") == "apple pie"
-    assert readable("HerbaceousVegetation") == "Herbaceous Vegetation Land"
+    assert TASKS["imagenet-1k"].class_name("tench, Tinca tinca") == "tench"
+    assert TASKS["food101"].class_name("apple_pie") == "apple pie"
+    for name in ("eurosat", "eurosat-coop"):
+        own = TASKS[name].class_name("HerbaceousVegetation")
+        assert own == "Herbaceous Vegetation Land"
+
+
+def test_a_class_name_is_a_setting_of_its_task_alone() -> None:
+    entries = {name: json.dumps(asdict(task)) for name, task in TASKS.items()}
+    assert {name for name, entry in entries.items() if "Sea or Lake" in entry} == {
+        *("eurosat", "eurosat-coop")
+    }
 
 
 @pytest.mark.parametrize(
@@ -219,7 +229,7 @@ def test_real_mirror(
     test: int,
 ) -> None:
     limits = {"train": 500} if name == "fashion-mnist" else None
-    frames = load(TASKS[name], mirror=real_images, cache=tmp_path, limits=limits)
+    frames = load_task(TASKS[name], mirror=real_images, cache=tmp_path, limits=limits)
     sizes = {"train": limits["train"] if limits else train, "validation": validation, "test": test}
     assert {split: len(frame) for split, frame in frames.items()} == sizes
     assert len(frames["test"].attrs["class_names"]) == classes
@@ -229,7 +239,9 @@ def test_real_mirror(
 
 
 def test_a_mirror_by_hand(tmp_path: Path) -> None:
-    frames = load(TASKS["omniglot-latin"], mirror=_mirror(tmp_path, FOUR), cache=tmp_path / "cache")
+    frames = load_task(
+        TASKS["omniglot-latin"], mirror=_mirror(tmp_path, FOUR), cache=tmp_path / "cache"
+    )
     assert {split: len(frame) for split, frame in frames.items()} == {
         **{"train": 72, "validation": 8, "test": 20}
     }
@@ -243,7 +255,7 @@ def test_a_mirror_by_hand(tmp_path: Path) -> None:
 
 def test_what_is_reported_is_not_trained_on(tmp_path: Path) -> None:
     mirror = _mirror(tmp_path, FOUR, image=lambda i: _square(i % 90))  # 80 … 89 and 0 … 9 to test
-    frames = load(TASKS["omniglot-latin"], mirror=mirror, cache=tmp_path / "cache")
+    frames = load_task("omniglot-latin", mirror=mirror, cache=tmp_path / "cache")
     assert len(frames["test"]) == 20
     assert len(frames["train"]) + len(frames["validation"]) == 70
     reported = set(frames["test"]["image"])
@@ -268,13 +280,13 @@ def test_bad_rows_are_told_in_one_line(
 ) -> None:
     mirror = _mirror(tmp_path, names, **columns)
     with pytest.raises(CotoError, match=rf"^task omniglot-latin: .*{message}") as error:
-        load(TASKS["omniglot-latin"], mirror=mirror, cache=tmp_path / "cache")
+        load_task("omniglot-latin", mirror=mirror, cache=tmp_path / "cache")
     assert "\n" not in str(error.value)
 
 
 def test_omniglot_needs_a_mirror() -> None:
     with pytest.raises(CotoError, match=r"^task omniglot-greek: the hub has no Omniglot .*mirror"):
-        load(TASKS["omniglot-greek"])
+        load_task(TASKS["omniglot-greek"])
 
 
 def test_without_hub_or_mirror_the_way_out_is_named(
@@ -282,12 +294,13 @@ def test_without_hub_or_mirror_the_way_out_is_named(
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(CotoError, match=r"^task dtd: cannot read tanganke/dtd.*data.mirror"):
-        load(TASKS["dtd"], cache=tmp_path)
+        load_task(TASKS["dtd"], cache=tmp_path)
 
 
 def test_own_splits_and_arraysare_read(tmp_path: Path) -> None:
     task = ImageTask(
         name="other",
+        code="coto.tasks.images.hub:table_rows",
         family="photos",
         summary="",
         source="hub",
@@ -316,13 +329,13 @@ def test_own_splits_and_arraysare_read(tmp_path: Path) -> None:
     lines = [f"  - split: {split}\n    path: data/{split}-*\n" for split in tables]
     header = "---\nconfigs:\n- config_name: default\n  data_files:\n"
     (folder / "README.md").write_text(header + "".join(lines) + "---\n")
-    frames = load(task, mirror=tmp_path, cache=tmp_path / "cache")
+    frames = load_task(task, mirror=tmp_path, cache=tmp_path / "cache")
     for split, start in (("train", 0), ("validation", 8), ("test", 16)):
         assert {*frames[split]["image"]} == {_square(start + i) for i in range(8)}
 
 
 def test_coops_splits_are_read_as_they_are(tmp_path: Path) -> None:
-    frames = load(TASKS["dtd-coop"], mirror=_coop(tmp_path), limits={"train": 9})
+    frames = load_task(TASKS["dtd-coop"], mirror=_coop(tmp_path), limits={"train": 9})
     assert [len(frames[split]) for split in SPLITS] == [9, 12, 12]
     assert frames["test"].attrs["class_names"] == ["kind 0", "kind 1", "kind 2"]
     for image, label, idx in frames["test"].itertuples(index=False):
@@ -340,6 +353,6 @@ def test_coops_splits_are_read_as_they_are(tmp_path: Path) -> None:
 )
 def test_broken_coop_splits_are_told(tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(CotoError, match=rf"^task dtd-coop: .*{message}"):
-        load(TASKS["dtd-coop"], mirror=_coop(tmp_path, **changes))
+        load_task(TASKS["dtd-coop"], mirror=_coop(tmp_path, **changes))
     with pytest.raises(CotoError, match=r"^task dtd-coop: the hub has no copy with CoOp's split"):
-        load(TASKS["dtd-coop"])
+        load_task(TASKS["dtd-coop"])

@@ -12,13 +12,13 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from coto.errors import CotoError
-from coto.tasks import vader
+from coto.tasks.language import prompt, target
+from coto.tasks.language.offline import BLANK
 from coto.tasks.load import load_task
-from coto.tasks.offline.articles import snippets_of
-from coto.tasks.offline.word_choice import BLANK
-from coto.tasks.prompts import prompt, target
 from coto.tasks.registry import TASKS
 from coto.tasks.splits import SPLITS, normalise
+from coto.tasks.text import vader
+from coto.tasks.text.vader import snippets_of
 
 Frames = dict[str, pd.DataFrame]
 SETS = TASKS["snippets"].sets

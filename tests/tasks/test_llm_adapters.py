@@ -1,6 +1,5 @@
 """LLM-Adapters' files and MetaMathQA: small ones laid out as a mirror, and the real ones."""
 
-import copy
 import json
 import logging
 from pathlib import Path
@@ -8,20 +7,17 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
 
-from coto.config.load import ConfigError, validate
 from coto.errors import CotoError
-from coto.evaluate.lm_items import number
-from coto.tasks import language_files
-from coto.tasks.language import GSM8K, METAMATH
+from coto.models.causal.answers import number
+from coto.tasks.hub import mirror_files
+from coto.tasks.language import files as language_files
 from coto.tasks.load import load_task
-from coto.tasks.mirror import mirror_files
 from coto.tasks.registry import TASKS
 
-ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = TASKS["commonsense-18k"]
 TRAINING = "LLM-Adapters/ft-training_set/commonsense_18k.json"
+METAMATH, GSM8K = TASKS["math"].files
 BOOLQ = "LLM-Adapters/dataset/boolq/test.json"
 FORMS = {
     "boolq": ["true", "false"],
@@ -57,7 +53,7 @@ def mirror(tmp_path: Path) -> Path:
         for i in range(600)
     ]
     write(tmp_path, TRAINING, training)
-    for name, file in zip(STAND_IN.sets, STAND_IN.test_files, strict=True):
+    for name, file in zip(STAND_IN.sets, STAND_IN.files[1:], strict=True):
         form = FORMS[name]
         items = [item(f"{name} {i}?", form, form[i % len(form)]) for i in range(12)]
         write(tmp_path, file, items)
@@ -182,18 +178,12 @@ def test_absent_files_are_told_in_one_line(mirror: Path) -> None:
 
 
 def test_absent_files_are_told_before_any_job(mirror: Path) -> None:
-    raw = copy.deepcopy(yaml.safe_load((ROOT / "config.yaml").read_text()))
-    raw["suites"] = {"commonsense": raw["suites"]["commonsense"] | {"tasks": ["commonsense-18k"]}}
-    del raw["studies"]
-    raw["data"] = {"mirror": str(mirror)}
-    assert validate(raw).suites
+    assert mirror_files(STAND_IN, mirror)[0] == mirror / TRAINING
     (mirror / TRAINING).unlink()
-    with pytest.raises(ConfigError) as error:
-        validate(raw)
-    assert f"task commonsense-18k: {mirror / TRAINING} is missing" in str(error.value)
-    raw["suites"]["commonsense"]["tasks"] = ["commonsense"]
-    with pytest.raises(ConfigError, match=r"commonsense_170k\.json is missing.*hellaswag"):
-        validate(raw)
+    with pytest.raises(CotoError, match=r"^task commonsense-18k: .*18k\.json is missing"):
+        mirror_files(STAND_IN, mirror)
+    with pytest.raises(CotoError, match=r"commonsense_170k\.json is missing.*hellaswag"):
+        mirror_files(TASKS["commonsense"], mirror)
 
 
 def test_a_download_that_fails_names_the_way_out(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from coto.tasks.language import LANGUAGE_TASKS
-from coto.tasks.prompts import STYLE_OF, STYLES, prompt, target
+from coto.tasks.language import STYLE_OF, STYLES, prompt, target
+from coto.tasks.registry import TASKS
 
 BELOW = "Below is an instruction that describes a task. Write a response that appropriately "
 INDENT = " " * 16
@@ -39,4 +39,4 @@ def test_sets_for_a_cpu_spend_no_token_on_a_frame(name: str) -> None:
 
 def test_styles_are_known_and_of_known_sets() -> None:
     assert set(STYLE_OF.values()) <= set(STYLES)
-    assert set(STYLE_OF) - {"metamath"} <= {name for task in LANGUAGE_TASKS for name in task.sets}
+    assert set(STYLE_OF) - {"metamath"} <= {name for task in TASKS.values() for name in task.sets}

@@ -5,7 +5,7 @@ import logging
 import pandas as pd
 import pytest
 
-from coto.tasks.shots import draw, draw_validation
+from coto.tasks.splits import draw
 
 
 @pytest.fixture
@@ -64,14 +64,6 @@ def test_a_short_class_repeats_its_rows_and_is_told(rows, caplog):
     assert drawn(found)[1] == set(rows["idx"][rows["label"] == 1])
     assert found.attrs["short_classes"] == [1]
     assert "1 classes have fewer than 8 rows: labels [1]" in caplog.text
-
-
-def test_validation_has_at_most_four_and_never_repeats(rows):
-    for shots, expected in {1: 1, 4: 4, 16: 4}.items():
-        found = draw_validation(rows, shots, seed=0)
-        assert found["label"].value_counts().to_dict() == dict.fromkeys((0, 1, 3), expected)
-    tiny = rows[rows["label"] == 1].iloc[:3]
-    assert draw_validation(tiny, 16, seed=0)["idx"].is_unique
 
 
 def test_attributes_survive_parquet(rows, tmp_path):

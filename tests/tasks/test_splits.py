@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from coto.errors import CotoError
 from coto.tasks import splits
+from coto.tasks.load import load_task
 
 
 def _rows(**columns: list) -> pd.DataFrame:
@@ -87,4 +88,4 @@ def test_rows_of_one_key_stay_together() -> None:
 )
 def test_bad_limits_are_refused(limits: dict, message: str) -> None:
     with pytest.raises(CotoError, match=message):
-        splits.check_limits(limits)
+        load_task("movies", limits=limits)

@@ -1,14 +1,18 @@
+import functools
 import hashlib
 import io
 import os
 import tarfile
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from coto.errors import CotoError
-from coto.tasks import vader
-from coto.tasks.vader import CORPORA, SDIST, fetch_sdist, read_corpus
+from coto.tasks.text import vader
+from coto.tasks.text.vader import CORPORA, SDIST, fetch_sdist, read_corpus
 
 
 @pytest.fixture
@@ -19,7 +23,6 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    monkeypatch.setattr(vader, "ATTEMPTS", 1)
     return folder
 
 
@@ -70,7 +73,42 @@ def test_another_hash_is_refused(index: Path, tmp_path: Path) -> None:
     with pytest.raises(CotoError, match=rf"{SDIST}.*another sha256.*{vader.SHA256}") as error:
         fetch_sdist(tmp_path / "out")
     assert "\n" not in str(error.value)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """Address of a package index: a web server of this test's own folder."""
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path / "web")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/simple"
+        server.shutdown()
+
+
+def test_a_configured_index_is_asked_after_one_that_cannot_be_reached(
+    sdist: Path, index: Path, served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "web" / "simple" / "vadersentiment"
+    page.mkdir(parents=True)
+    (page / SDIST).write_bytes(sdist.read_bytes())
+    (page / "index.html").write_text(f'<a href="{SDIST}#sha256={vader.SHA256}">{SDIST}</a>')
+    (tmp_path / "pip.conf").write_text(
+        f"[global]\nindex-url = http://127.0.0.1:9/simple\n[download]\nextra-index-url = {served}\n"
+    )
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    monkeypatch.setenv("PIP_NO_INDEX", "0")
+    monkeypatch.setenv("PIP_FIND_LINKS", f"/nowhere {index}")
+    assert fetch_sdist(tmp_path / "out").read_bytes() == sdist.read_bytes()
+
+
+def test_a_broken_pip_configuration_is_reported_in_one_line(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pip.conf").write_text("no section\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    with pytest.raises(CotoError, match=r"pip's configuration cannot be read \(.*pip\.conf"):
+        fetch_sdist(tmp_path / "out")
 
 
 def test_offline_gives_one_line_that_says_what_to_do(index: Path, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_commonsense_is_scored_by_both_protocols_beside_its_baselines(checkout: 
     sets = {"boolq", "piqa", "arc_easy", "arc_challenge", "openbookqa"}
     trained = rows[(rows["stage"] == "train") & (rows["split"] == "test")]
     assert set(trained["task"]) == sets
-    assert set(trained["metric"]) == {"accuracy", "generated"}
+    assert set(trained["metric"]) == {"accuracy", "accuracy_norm", "generated"}
     assert set(trained.loc[trained["headline"], "metric"]) == {"generated"}
     assert set(trained["n"]) == {2}
     bare = rows[rows["stage"] == "baseline"]

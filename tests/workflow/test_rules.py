@@ -1,37 +1,117 @@
-"""What every rule declares, and that the Snakefile stays short."""
+"""What the rules ask of a plan, and the pages that are generated from the code."""
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
-import pytest
+import yaml
 
-from coto.cli import STAGES
-from tests.workflow.conftest import ROOT
+from coto.findings import FIGURES, TABLES
+from coto.findings.jobs import REPORTS
+from coto.measurements import MEASUREMENTS
+from coto.workflow.load import overlay, validate
+from coto.workflow.rules import Rules, let_jobs_run
 
-RULES = {
-    match[1]: match[2]
-    for file in sorted((ROOT / "rules").glob("*.smk"))
-    for match in re.finditer(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", file.read_text(), re.M | re.S)
-}
-DIRECTIVES = ("output", "log", "benchmark", "conda", "threads", "resources", "shell")
-
-
-def test_there_is_one_rule_per_stage():
-    assert set(RULES) == set(STAGES)
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 
-@pytest.mark.parametrize("name", RULES)
-def test_a_rule_declares_everything_by_name(name: str):
-    text = RULES[name]
-    for directive in DIRECTIVES:
-        assert re.search(rf"^    {directive}:", text, re.M), directive
-    # Archives come from the package index and their content is pinned.
-    if name not in ("corpora", "convert"):
-        assert re.search(r"^    input:\n(        #.*\n)*        \w+=", text, re.M)
-        assert re.search(r"^        settings=wire\.settings|^        settings=plan\.", text, re.M)
-        assert re.search(r"^        code=", text, re.M)
-    assert re.search(r"^    output:\n        \w+=", text, re.M)
-    assert f"python -m coto {name} " in text
+def rules(**over: object) -> Rules:
+    return Rules(validate(overlay(DEFAULT, over)))
+
+
+def test_reading_the_config_imports_no_heavy_package():
+    code = (
+        "import sys, yaml; from coto.workflow.load import validate;"
+        "from coto.workflow.rules import Rules;"
+        "ask = Rules(validate(yaml.safe_load(open('config.yaml'))));"
+        "ask.targets(); ask.report_code('claims'); ask.records();"
+        "heavy = ('torch', 'pandas', 'transformers', 'datasets', 'matplotlib', 'scipy', 'peft');"
+        "print([m for m in heavy if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_table_and_figure_of_the_rebuttal_is_a_target():
+    targets = rules().targets()
+    # Table r2 is image generation.
+    numbered = {"table_r1", "table_r3", *(f"figure_r{i}" for i in range(1, 10))}
+    assert numbered < set(targets)
+    named = {f"table_{name}" for name in TABLES} | {f"figure_{name}" for name in FIGURES}
+    asked = {*DEFAULT["suites"], *DEFAULT["studies"]}
+    assert set(targets) == numbered | named | asked
+    assert targets["figure_r5"] == targets["figure_shapley"]
+    assert targets["figure_r5"] == [f"results/figures/shapley.{end}" for end in ("png", "svg")]
+    without = rules(studies=dict.fromkeys(DEFAULT["studies"])).targets()
+    studied = {"table_r3", "figure_r1", "figure_r2", "figure_r3", "figure_r6"}
+    assert numbered - set(without) == studied
+
+
+def test_a_table_reads_the_records_that_it_shows_and_no_others():
+    ask = rules()
+    for target, kinds in {
+        "table_shapley": {"subnetworks"},
+        "figure_pruning": {"prune"},
+        "table_training_time": {"overhead"},
+        "table_learning_rate": {"train", "select"},
+        "figure_schedule": set(),
+    }.items():
+        assert set(ask.reports[target].settings.records) == kinds
+    assert not any("/merge/" in path for path in ask.report_inputs("table_shapley"))
+
+
+def test_settings_of_the_report_stay_small_with_thousands_of_runs():
+    # A command line holds 128 KiB.
+    many = rules(suites={"glue": {"seeds": list(range(60))}})
+    assert len(many.records("glue")) > 4000
+    assert all(len(many.report_settings(target)) < 40_000 for target in many.reports)
+
+
+def test_the_report_names_every_record_once():
+    paths = rules().records()
+    assert len(set(paths)) == len(paths)
+
+
+def test_import_paths_are_extended_and_not_replaced(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"/one{os.pathsep}/two")
+    monkeypatch.setenv("PATH", "/bin")
+    let_jobs_run("/checkout")
+    assert os.environ["PYTHONPATH"].split(os.pathsep) == ["/checkout", "/one", "/two"]
+    assert os.environ["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/bin"]
+    let_jobs_run("/checkout")
+    assert os.environ["PYTHONPATH"].split(os.pathsep) == ["/checkout", "/one", "/two"]
+
+
+def test_every_job_has_a_log_of_its_own():
+    commands = [*MEASUREMENTS.values(), *REPORTS.values()]
+    logs = [rules().log(command) for command in commands]
+    assert len(set(logs)) == len(commands)
+    for command, log in zip(commands, logs, strict=True):
+        assert set(re.findall(r"\{\w+\}", log)) == set(
+            re.findall(r"\{\w+\}", next(iter(command.outputs.values())))
+        )
 
 
 def test_the_snakefile_is_short():
     assert len((ROOT / "Snakefile").read_text().splitlines()) <= 80
+
+
+def test_generated_pages_are_current(tmp_path):
+    # In a process of its own: other tests add things.
+    code = f"from pathlib import Path; from tools import docs; docs.write(Path({str(tmp_path)!r}))"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    for page in tmp_path.iterdir():
+        assert (ROOT / "docs" / page.name).read_text() == page.read_text(), "run `make docs`"
+
+
+def test_conda_environment_names_the_constraints_pins():
+    lines = (ROOT / "envs" / "constraints.txt").read_text().splitlines()
+    pins = {line for line in lines if line and not line.startswith("#")}
+    environment = yaml.safe_load((ROOT / "envs" / "coto.yaml").read_text())
+    (pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert set(pip) == pins

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,50 +19,73 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from coto.config.outputs import FIGURES, TABLES
-from tests.workflow.conftest import Checkout, Planned
-from tests.workflow.edits import CONFIG_EDITS, REPORT, SOURCE_EDITS, USES_ADAPTERS, USES_ARMS
+from coto.config.plan import Plan
+from coto.findings import FIGURES, TABLES
+from coto.workflow.load import load
+from tests.workflow.conftest import Checkout
+from tests.workflow.edits import CONFIG_EDITS, USES_ADAPTERS, USES_ARMS, expected
+from tests.workflow.planned import REPORT, Planned, Read, jobs_of, rerun
 
 RESULTS = "results/smoke"
 
 
-@contextmanager
-def edited(path: Path, addition: str | None):
-    """The file with a line more at its end, or with another module docstring."""
+@pytest.fixture(scope="module")
+def planned(finished: Checkout) -> dict[Planned, Read]:
+    """The jobs of the finished run, by the rules' own functions."""
+    return jobs_of(plan_of(finished.root))
+
+
+def plan_of(root: Path, *overlays: str) -> Plan:
+    files = ("config.yaml", "configs/smoke.yaml", *overlays)
+    return load(*(root / file for file in files))
+
+
+def test_the_rules_functions_name_the_jobs_that_snakemake_plans(
+    planned: dict[Planned, Read], every_job: set[Planned]
+):
+    assert set(planned) == every_job
+
+
+# Snakemake itself agrees with what test_reruns computes; some edits of each kind.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a merge weight",
+        "one adapter's rank in one suite",
+        "the decimals of tables",
+        "two values swapped",
+        "a seed taken away",
+    ],
+)
+def test_snakemake_reruns_what_the_rules_functions_say(
+    name: str, finished: Checkout, planned: dict[Planned, Read]
+):
+    edit, matches = CONFIG_EDITS[name]
+    (finished.root / "edit.yaml").write_text(yaml.safe_dump(edit))
+    after = jobs_of(plan_of(finished.root, "edit.yaml"))
+    assert finished.planned("edit.yaml") == rerun(planned, after) == expected(after, matches)
+
+
+def test_snakemake_sees_an_edit_of_the_code(finished: Checkout, every_job: set[Planned]):
+    path = finished.root / "coto/measurements/evaluation.py"
     text = path.read_text()
-    path.write_text(text + addition if addition else text.replace('"""', '"""Edited. ', 1))
+    old = "if merged.adapter is None:"
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, "if not merged.adapter:"))
     try:
-        yield
+        found = finished.planned()
     finally:
         path.write_text(text)
+    assert found == expected(every_job, lambda job: job.rule in ("merge", "interpolate"))
+    assert finished.planned() == set()
 
 
-@pytest.fixture(scope="module")
-def planned_after(finished: Checkout) -> dict[str, set[Planned]]:
-    """What each edit of the config reruns; two dry-runs at a time, as they change nothing."""
-
-    def plan(name: str) -> set[Planned]:
-        file = f"edit-{list(CONFIG_EDITS).index(name)}.yaml"
-        (finished.root / file).write_text(yaml.safe_dump(CONFIG_EDITS[name][0]))
-        return finished.planned(file)
-
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(CONFIG_EDITS, pool.map(plan, CONFIG_EDITS), strict=True))
-
-
-@pytest.mark.parametrize("name", CONFIG_EDITS)
-def test_an_edit_of_the_config(
-    name: str, planned_after: dict[str, set[Planned]], every_job: set[Planned]
-):
-    _, expected = CONFIG_EDITS[name]
-    assert planned_after[name] == {job for job in every_job if expected(job)}
-
-
-@pytest.mark.parametrize("name", SOURCE_EDITS)
-def test_an_edit_of_the_source(name: str, finished: Checkout, every_job: set[Planned]):
-    file, addition, expected = SOURCE_EDITS[name]
-    with edited(finished.root / file, addition):
-        assert finished.planned() == {job for job in every_job if expected(job)}
+def test_what_a_plugin_adds_reruns_nothing_but_what_shows_it(finished: Checkout):
+    shutil.copy(Path(__file__).with_name("plugin.py"), finished.root)
+    (finished.root / "edit.yaml").write_text("plugins: [plugin.py]")
+    planned = {(job.rule, job.table or job.figure) for job in finished.planned("edit.yaml")}
+    new = {("norms", None), ("table", "norms"), ("figure", "norms")}
+    assert planned == {*new, ("claims", None)}
 
 
 def test_keys_in_another_order(finished: Checkout):
@@ -93,7 +115,7 @@ def test_a_seed_more_is_that_seeds_chain(finished: Checkout, every_job: set[Plan
     (finished.root / "edit.yaml").write_text("suites: {glue: {seeds: [0, 1, 2]}}")
     found = finished.planned("edit.yaml")
     new = {job for job in found if job.rule not in {"geometry", *REPORT}}
-    assert {job.rule for job in found} == {"train", *USES_ADAPTERS, *REPORT}
+    assert {job.rule for job in found} == {"train", *USES_ADAPTERS, *REPORT} - {"study"}
     assert all("2" in (job.seed or job.seeds).split("-") for job in new)
     glue = {job for job in every_job if job.suite == "glue"}
     trained = {(j.task, j.adapter, j.strategy) for j in glue if j.rule == "train"}
@@ -256,6 +278,14 @@ def test_a_killed_run_is_finished_by_the_next(checkout: Checkout, finished: Chec
     done = checkout.run(target, *command, module="coto.reproduce")
     assert done.returncode == 0, done.stderr
     assert (checkout.root / target).exists()
+
+
+def test_a_claim_that_cannot_be_tested_is_reported_at_the_start(checkout: Checkout):
+    overlay = "suites: {glue: {interpolate: {weights: [0.0, 1.0]}}}"
+    (checkout.root / "ends.yaml").write_text(overlay)
+    done = checkout.snakemake("--dry-run", "--quiet", configs=["ends.yaml"])
+    reason = "suites.glue.interpolate.weights = [0.0, 1.0]: expected 0.5 among them"
+    assert f"lmc-midpoint cannot be tested: {reason}" in done.stdout + done.stderr
 
 
 def test_bad_configuration_stops_before_any_job(checkout: Checkout):

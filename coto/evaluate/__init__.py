@@ -1,1 +1,0 @@
-"""Scoring of models on tasks."""

@@ -1,1 +1,0 @@
-"""Metric modules for `evaluate`, loaded by path."""

@@ -1,1 +1,0 @@
-"""An `evaluate` module, loaded by path; see :mod:`coto.evaluate.scoring`."""

@@ -1,0 +1,1 @@
+"""Which layers matter: Shapley values, dropout stability, gradients."""

@@ -1,0 +1,1 @@
+"""Merging of seeds and of tasks."""

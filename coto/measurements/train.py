@@ -1,0 +1,260 @@
+"""Training runs: one adapter, one strategy, one learning rate, one seed."""
+
+import hashlib
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coto.adapters.kinds import KINDS, Adapter
+from coto.config import paths
+from coto.config.models import Strategy
+from coto.config.plan import Plan
+from coto.measurements import base
+from coto.method.strategies import STRATEGIES
+from coto.models.settings import FAMILIES, Loading, Training
+from coto.settings import Model, canonical
+from coto.tasks.registry import TASKS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from coto.tasks.task import Task
+
+RUN = "{suite}/{task}/{adapter}-{strategy}/lr{lr}/seed{seed}"
+"""Folder of one training run."""
+
+
+class Learner(Model):
+    """A model with an adapter in its initial state, and how it is trained."""
+
+    suite: str
+    task: str
+    entry: dict[str, Any]
+    adapter: str
+    adapter_settings: Adapter
+    kind: dict[str, Any]
+    loading: Loading
+    shots: int | None = None
+
+    @property
+    def train(self) -> Training:
+        """How it is trained."""
+        assert self.loading.train is not None
+        return self.loading.train
+
+
+class Settings(Learner):
+    """One training run."""
+
+    strategy: str
+    strategy_settings: Strategy
+    lr: float
+    seed: int
+
+
+def run(job: base.Job[Settings]) -> None:
+    """Train and score one run.
+
+    Writes the adapter in PEFT's format; the answer to every test item, for tests that pair the
+    items of two runs; gradient norms per block over the training; and the record.
+    """
+    import pandas as pd
+    from filelock import FileLock
+
+    from coto import device, record
+    from coto.measurements.training import add_adapter, fit
+    from coto.models.base import load_model
+
+    settings, task = job.settings, TASKS[job.settings.task]
+    compute = device.resolve(settings.loading.device, settings.loading.precision)
+    model = load_model(located(job, settings.loading), compute, settings.seed, job.root / ".cache")
+    rows = training_rows(job, settings.suite, task, settings.shots, settings.seed)
+    model.set_task(task, rows)
+    data = model.training_set(task, rows)
+    adapted = add_adapter(model, settings, settings.seed)
+    workspace = _workspace(job)
+    # Should this job's twin, orphaned by a killed workflow, still run, wait for it.
+    with FileLock(workspace.with_suffix(".lock")):
+        trained = fit(adapted, data, settings, compute, workspace)
+        files = _save(trained.model, workspace / paths.SNAPSHOTS, job.outputs["adapter"])
+        shutil.rmtree(workspace, ignore_errors=True)
+    coordinates = {
+        name: getattr(settings, name) for name in ("suite", "adapter", "strategy", "lr", "seed")
+    }
+    results = []
+    for split in ("validation", "test"):
+        scores = model.score(trained.model, task, job.rows(settings.suite, task.name, split))
+        results += job.score_rows(task, scores, split, **coordinates, split=split)
+    with record.atomic(job.outputs["answers"]) as temporary:
+        items = pd.concat([one.items.assign(task=one.task) for one in scores])
+        items.to_parquet(temporary, index=False, compression="zstd")
+    arm = {**coordinates, "trained_on": task.name, "task": task.name}
+    job.write("gradients", [{**arm, **row} for row in trained.gradients])
+    job.write(
+        "train", results, compute.describe(job.threads), training=trained.summary, files=files
+    )
+
+
+def training_rows(
+    job: base.Job[Any], suite: str, task: "Task", shots: int | None, seed: int
+) -> "pd.DataFrame":
+    """The rows that a run trains on: all, or so many per class, drawn with the run's seed."""
+    rows = job.rows(suite, task.name, "train")
+    if shots is None:
+        return rows
+    from coto.tasks.splits import draw
+
+    return draw(rows, shots, seed)
+
+
+def located(job: base.Job[Any], loading: Loading) -> Loading:
+    """What a model is loaded with, where a converted backbone is known by its folder."""
+    backbone = loading.backbone
+    if backbone.wheel is None:
+        return loading
+    path = str(job.root / paths.BACKBONE.format(backbone=backbone.name))
+    return loading.model_copy(update={"backbone": backbone.model_copy(update={"path": path})})
+
+
+def _workspace(job: base.Job[Settings]) -> Path:
+    """Folder for checkpoints, not among the outputs, which Snakemake deletes before a job."""
+    key = hashlib.sha256(f"{canonical(job.settings)}{job.code}".encode()).hexdigest()[:16]
+    workspace = job.root / ".checkpoints" / key
+    workspace.mkdir(parents=True, exist_ok=True)
+    (workspace / "settings.json").write_text(job.settings.model_dump_json(indent=1))
+    return workspace
+
+
+def _save(model: Any, snapshots: Path, adapter: Path) -> dict[str, str]:
+    """Save the adapter under a temporary name, check it, then move it to its place.
+
+    Returns:
+        Hashes of the adapter and its snapshots, by folder.
+    """
+    from coto import record
+    from coto.adapters.store import check_adapter
+
+    adapter.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=adapter.parent, prefix=".adapter.") as temporary:
+        saved = Path(temporary) / "adapter"
+        model.save_pretrained(saved)
+        (saved / "README.md").unlink(missing_ok=True)  # a model card without content
+        check_adapter(saved)
+        if snapshots.is_dir():
+            shutil.copytree(snapshots, saved / paths.SNAPSHOTS)
+        parts = [saved, *sorted(saved.glob(f"{paths.SNAPSHOTS}/*"))]
+        files = {str(part.relative_to(saved)): record.digest(part) for part in parts}
+        shutil.rmtree(adapter, ignore_errors=True)
+        saved.rename(adapter)
+    return files
+
+
+# --- what the workflow sets, and what other measurements need of runs --------------------------
+
+
+def learner(plan: Plan, cell: base.Cell, train: Training) -> dict[str, Any]:
+    """Settings of a :class:`Learner` that trains like this."""
+    task = TASKS[cell.task]
+    adapter = plan.adapter(cell.suite, cell.adapter)
+    changes = {"train": train, "num_labels": task.scored().get("num_labels")}
+    return {
+        "suite": cell.suite,
+        "task": cell.task,
+        "entry": task.scored(),
+        "adapter": cell.adapter,
+        "adapter_settings": adapter,
+        "kind": asdict(KINDS[adapter.kind]),
+        "loading": plan.loading(cell.suite, cell.task, standard=True).model_copy(update=changes),
+        "shots": plan.suites[cell.suite].rows.shots,
+    }
+
+
+def _settings(plan: Plan, cell: base.Cell) -> Settings:
+    train = plan.training(cell.suite, cell.task)
+    early = getattr(getattr(plan.suites[cell.suite], "subnetworks", None), "early_stop", None)
+    if early is not None:
+        # A run that stops early is the same run up to there.
+        snapshots = tuple(sorted({*train.snapshots, early}))
+        train = train.model_copy(update={"snapshots": snapshots})
+    return Settings(
+        **learner(plan, cell, train),
+        strategy=cell.strategy,
+        strategy_settings=plan.config.strategies[cell.strategy],
+        lr=float(cell.lr),
+        seed=int(cell.seed),
+    )
+
+
+def _runs(plan: Plan, suite: str) -> list[base.Block]:
+    cfg = plan.suites[suite]
+    return [
+        {
+            "suite": [suite],
+            "adapter": [adapter],
+            "strategy": [strategy],
+            "task": cfg.tasks,
+            "lr": plan.grid(suite, adapter, strategy),
+            "seed": [str(seed) for seed in cfg.seeds],
+        }
+        for adapter in cfg.adapters
+        for strategy in cfg.strategies
+    ]
+
+
+def backbone_files(plan: Plan, suite: str) -> list[str]:
+    """The suite's backbone, where it has to be made first."""
+    name = plan.suites[suite].backbone
+    made = plan.config.backbones[name].wheel is not None
+    return [paths.BACKBONE.format(backbone=name)] if made else []
+
+
+def _inputs(plan: Plan, cell: base.Cell) -> base.Inputs:
+    return {
+        "backbone": backbone_files(plan, cell.suite),
+        **{
+            split: [paths.data(cell.suite, cell.task, split)]
+            for split in ("train", "validation", "test")
+        },
+    }
+
+
+def model_code(plan: Plan, cell: base.Cell) -> list[str]:
+    """Code that a model is looked up by: its family, and the kinds of its tasks."""
+    tasks = (TASKS[task] for task in plan.suites[cell.suite].tasks)
+    kinds = sorted({f"{type(task).__module__}:{type(task).__name__}" for task in tasks})
+    return [FAMILIES[plan.family(cell.suite)].code, *kinds]
+
+
+def _code(plan: Plan, cell: base.Cell) -> list[str]:
+    strategy = STRATEGIES[plan.config.strategies[cell.strategy].kind]
+    return [*model_code(plan, cell), strategy.code]
+
+
+TRAIN: base.Measurement[Settings] = base.MEASUREMENTS.add(
+    base.Measurement(
+        name="train",
+        summary="train and score one run",
+        settings=Settings,
+        outputs={
+            "train": f"{RUN}/train.json",
+            "adapter": f"{RUN}/adapter",
+            "answers": f"{RUN}/answers.parquet",
+            "gradients": f"{RUN}/gradients.json",
+        },
+        folders=frozenset({"adapter"}),
+        columns={
+            "train": base.scores_by(lr=float, seed=int, split=str),
+            "gradients": base.Columns(
+                {**base.ARM, "lr": float, "seed": int, "stack": str, "layer": int, "share": float},
+                {"norm": float, "norm_active": float, "steps_active": int, "steps": int},
+            ),
+        },
+        blocks=_runs,
+        build=_settings,
+        inputs=_inputs,
+        code=_code,
+        run=run,
+    )
+)

@@ -1,1 +1,0 @@
-"""Stages of the workflow: read inputs, call the library, write one record."""
