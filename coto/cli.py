@@ -19,9 +19,13 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one job; a problem with the input is one line and exit code 2."""
+    """Run one job or tool; a problem with the input is one line and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        if arguments[:1] == ["compare"]:
+            from coto.workflow.compare import main as compare
+
+            return compare(arguments[1:])
         return _run(arguments)
     except CotoError as error:
         print(error, file=sys.stderr)
@@ -69,7 +73,7 @@ def _run(arguments: Sequence[str]) -> int:
 def _parser(commands: dict[str, Any]) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m coto",
-        description=__doc__.splitlines()[0],
+        description=f"{__doc__.splitlines()[0]}  Also: compare A B, two results folders.",
     )
     names = top.add_subparsers(dest="name", required=True, metavar="name")
     for name, command in commands.items():
