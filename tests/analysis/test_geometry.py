@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.manifold import TSNE
 
@@ -59,6 +59,7 @@ def test_it_is_what_explicit_weight_changes_give(kind):
 
 
 @given(kind=st.sampled_from(KINDS), seed=st.integers(0, 99))
+@example(kind="lora", seed=49)  # large, so that the blur is
 @settings(max_examples=15, deadline=None)
 def test_other_factors_of_the_same_change_are_at_the_same_place(kind, seed):
     adapter, other = (random_adapter(kind, (7, 6, 3), s) for s in (seed, seed + 1))
@@ -67,9 +68,10 @@ def test_other_factors_of_the_same_change_are_at_the_same_place(kind, seed):
     matrix = torch.randn(3, 3, generator=generator, dtype=torch.float64) + 4 * torch.eye(3)
     found = geometry([adapter, rotated(adapter, matrix), other], base)
     np.testing.assert_allclose(found.cosine[0, :2], 1, rtol=1e-9)
-    np.testing.assert_allclose(found.distance[:2, :2], 0, atol=BLUR)
+    blur = max(BLUR, 1e-7 * found.norm[0])  # grows with the norm, as geometry() says
+    np.testing.assert_allclose(found.distance[:2, :2], 0, atol=blur)
     for _, value in fields(found):
-        np.testing.assert_allclose(value[0], value[1], rtol=1e-9, atol=BLUR)
+        np.testing.assert_allclose(value[0], value[1], rtol=1e-9, atol=blur)
         np.testing.assert_array_equal(value, value.T)
 
 
