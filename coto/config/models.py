@@ -13,7 +13,7 @@ from pydantic import Field
 from coto.adapters.kinds import Adapter
 from coto.method.schedule import Schedule
 from coto.method.strategies import STRATEGIES
-from coto.models.settings import Backbone, Evaluation, Training
+from coto.models.settings import Backbone, Evaluation, Head, Training
 from coto.registry import OneOf
 from coto.settings import Model, Positive, Probability, Rate, Seed
 from coto.tasks.task import Rows
@@ -78,6 +78,14 @@ class Suite(Model):
     selection_seeds: tuple[Seed, ...] | None = Field(
         None, description="Seeds whose validation scores choose the learning rate. Null: all."
     )
+    head: Head = Field(
+        "linear",
+        description="What makes classes of features. linear: a layer that is trained in full. "
+        "frozen: a fresh layer that stays as it is. prototypes: scaled cosines of centred "
+        "features and of class means that the frozen backbone gives on a part of the task that no "
+        "seed changes. With the last two adapters are all that is trained.",
+    )
+    logit_scale: Rate = Field(10.0, description="Factor of the cosines of head prototypes.")
     train: Training = Field(description="Training settings.")
     rows: Rows = Field(default_factory=Rows, description="Rows per part.")
     evaluation: Evaluation = Field(default_factory=Evaluation, description="How models are scored.")

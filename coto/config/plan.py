@@ -84,7 +84,7 @@ class Plan:
 
         With `standard`, lm-eval's own tasks that the suite names are scored as well.
         """
-        evaluation = self.suites[suite].evaluation
+        cfg, evaluation = self.suites[suite], self.suites[suite].evaluation
         asked = evaluation.standard if standard else ()
         lengths = {task: self.training(suite, task).max_length for task in tasks}
         changes = {"standard": asked, "max_lengths": lengths}
@@ -93,6 +93,8 @@ class Plan:
             evaluation=TaskEvaluation(**{**evaluation.model_dump(), **changes}),
             device=self.config.device,
             precision=self.config.precision,
+            head=cfg.head,
+            logit_scale=cfg.logit_scale if cfg.head == "prototypes" else None,
             mirror=self.config.data.mirror if asked else None,
         )
 

@@ -11,6 +11,10 @@ from coto.settings import Model, Positive, Probability, Projection, Rate
 from coto.tasks.task import Kind
 
 
+Head = Literal["linear", "frozen", "prototypes"]
+"""What makes classes of features: see `head` of a suite."""
+
+
 @dataclass(frozen=True)
 class Family:
     """A family of backbones, and what its models call the projections of a block, if they agree."""
@@ -19,6 +23,7 @@ class Family:
     kind: Kind  # of the tasks that its models can do
     code: str  # its coto.models.base.TaskModel, `module:class`; imported when it is used
     projections: Mapping[str, str]
+    heads: tuple[Head, ...] = ("linear",)  # that a suite may ask for
 
 
 FAMILIES: Registry[Family] = Registry("family of backbones")
@@ -30,7 +35,12 @@ _MLP = {"up": "fc1", "down": "fc2"}
 _IMAGES = "coto.models.images.model:ImageClassifier"
 FAMILIES.add(Family("encoder", "text", "coto.models.encoder:TextClassifier", _WORDS))
 FAMILIES.add(Family("causal", "language", "coto.models.causal.model:LanguageModel", _QKV | _GATED))
-FAMILIES.add(Family("vit", "image", _IMAGES, _LETTERS | {"output": "attn.proj"} | _MLP))
+FAMILIES.add(
+    Family(
+        *("vit", "image", _IMAGES, _LETTERS | {"output": "attn.proj"} | _MLP),
+        heads=("linear", "frozen", "prototypes"),
+    )
+)
 FAMILIES.add(Family("clip", "image", _IMAGES, _QKV | {"output": "out_proj"} | _MLP))
 
 NonNegative = Annotated[float, Field(ge=0)]
@@ -169,6 +179,8 @@ class Loading(Model):
     evaluation: TaskEvaluation
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    head: Head = "linear"
+    logit_scale: float | None = Field(None, description="Of head prototypes, else null.")
     num_labels: int | None = Field(None, description="Width of a fresh head; null: 2.")
     train: Training | None = Field(None, description="Null where nothing is trained.")
     mirror: str | None = Field(None, description="Where lm-eval's own tasks find their data.")

@@ -273,7 +273,13 @@ def _suite_problems(at: str, suite: Suite, config: Config) -> Iterator[str]:
 def _fit_problems(at: str, suite: Suite, config: Config) -> Iterator[str]:
     """What the backbone cannot do."""
     backbone = config.backbones[suite.backbone]
-    kind, projections = FAMILIES[backbone.family].kind, backbone.names
+    family, projections = FAMILIES[backbone.family], backbone.names
+    kind = family.kind
+    if suite.head not in family.heads:
+        yield (
+            f"{at}.head = {suite.head!r}: expected {' or '.join(family.heads)}: "
+            f"backbone {suite.backbone!r} is of family {backbone.family!r}"
+        )
     for index, task in enumerate(suite.tasks):
         if task in TASKS and TASKS[task].kind != kind:
             yield (
