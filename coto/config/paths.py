@@ -9,6 +9,8 @@ CORPORA = "corpora/vaderSentiment-3.3.2.tar.gz"
 BACKBONE = "backbones/{backbone}"
 # Rows of one part of a task.
 DATA = "{suite}/{task}/data/{split}.parquet"
+# The part of a task that a head of prototypes is made of.
+PROTOTYPES = "prototypes"
 # Folder in a trained adapter with what it was earlier in its training.
 SNAPSHOTS = "snapshots"
 

@@ -5,12 +5,18 @@ from typing import Any
 from coto.config import paths
 from coto.config.plan import Plan
 from coto.measurements import base
-from coto.measurements.train import backbone_files, located, model_code
+from coto.measurements.train import (
+    backbone_files,
+    located,
+    model_code,
+    prototype_files,
+    prototype_rows,
+)
 from coto.models.settings import Loading
 from coto.settings import Model
 from coto.tasks.registry import TASKS
 
-# Families whose bare models answer: the others have no head before training.
+# Families whose bare models answer; so does one with prototypes. Others have no head yet.
 ZERO_SHOT = ("causal", "clip")
 _KEY = {"suite": str, "trained_on": str, "task": str, "method": str}
 
@@ -32,7 +38,7 @@ def run(job: base.Job[Settings]) -> None:
 
     suite, loading = job.settings.suite, job.settings.loading
     compute = device.resolve(loading.device, loading.precision)
-    zero_shot = loading.backbone.family in ZERO_SHOT
+    zero_shot = loading.backbone.family in ZERO_SHOT or loading.head == "prototypes"
     model = (
         load_model(located(job, loading), compute, 0, job.root / ".cache") if zero_shot else None
     )
@@ -43,7 +49,7 @@ def run(job: base.Job[Settings]) -> None:
             label = f"{name}, {method}"
             rows += job.score_rows(task, scores, label, suite=suite, method=method)
         if model is not None:
-            model.set_task(task, test)
+            model.set_task(task, test, prototype_rows(job, loading, suite, name))
             scores = model.score(model.model, task, test)
             label, method = f"{name}, zero-shot", "zero-shot"
             rows += job.score_rows(task, scores, label, suite=suite, method=method)
@@ -64,6 +70,7 @@ def _inputs(plan: Plan, cell: base.Cell) -> base.Inputs:
     tasks = plan.suites[cell.suite].tasks
     return {
         "backbone": backbone_files(plan, cell.suite),
+        "prototypes": prototype_files(plan, cell.suite, tasks),
         **{s: [paths.data(cell.suite, task, s) for task in tasks] for s in ("train", "test")},
     }
 

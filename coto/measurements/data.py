@@ -36,6 +36,14 @@ class Preparation(Model):
     corpora: bool = False
 
 
+class PrototypeSettings(Model):
+    """Which task's prototypes, and what of the task makes them."""
+
+    suite: str
+    task: str
+    entry: dict[str, Any]
+
+
 def fetch_corpora(job: base.Job[Nothing]) -> None:
     """Fetch the archive of the offline corpora; its hash is pinned, nothing of it is executed."""
     from coto.tasks.text.vader import fetch_sdist
@@ -80,6 +88,19 @@ def prepare_rows(job: base.Job[Preparation]) -> None:
         with record.atomic(path) as temporary:
             frames[split].to_parquet(temporary, index=False)
         log.info("%s: %d rows", split, len(frames[split]))
+
+
+def prepare_prototypes(job: base.Job[PrototypeSettings]) -> None:
+    """Write the labelled rows that a frozen head's prototypes are made of (`load_prototypes`)."""
+    from coto import record
+    from coto.tasks.load import load_prototypes
+
+    settings, drawn = job.settings, TASKS[job.settings.task].source != "made"
+    train = job.rows(settings.suite, settings.task, "train") if drawn else None
+    frame = load_prototypes(settings.task, train)
+    with record.atomic(job.outputs["prototypes"]) as temporary:
+        frame.to_parquet(temporary, index=False)
+    log.info("prototypes: %d rows", len(frame))
 
 
 def _sources(plan: Plan, cell: base.Cell) -> base.Inputs:
@@ -144,6 +165,37 @@ base.MEASUREMENTS.add(
         inputs=_sources,
         code=lambda plan, cell: [TASKS[cell.task].code],
         run=prepare_rows,
+        uses_model=False,
+    )
+)
+
+
+def _train_rows(plan: Plan, cell: base.Cell) -> base.Inputs:
+    """The part that prototypes are drawn from, of a task that makes none of its own."""
+    drawn = TASKS[cell.task].source != "made"
+    return {"train": [paths.data(cell.suite, cell.task, "train")]} if drawn else {}
+
+
+def _prototype_blocks(plan: Plan, suite: str) -> list[base.Block]:
+    cfg = plan.suites[suite]
+    return base.all_blocks(suite, task=cfg.tasks) if cfg.head == "prototypes" else []
+
+
+base.MEASUREMENTS.add(
+    base.Measurement(
+        name="prototypes",
+        summary="make the rows that a frozen head's prototypes are made of",
+        settings=PrototypeSettings,
+        outputs={"prototypes": paths.DATA.replace("{split}", paths.PROTOTYPES)},
+        blocks=_prototype_blocks,
+        build=lambda plan, cell: PrototypeSettings(
+            suite=cell.suite,
+            task=cell.task,
+            entry=asdict(TASKS[cell.task]) if TASKS[cell.task].source == "made" else {},
+        ),
+        inputs=_train_rows,
+        code=lambda plan, cell: [TASKS[cell.task].code],
+        run=prepare_prototypes,
         uses_model=False,
     )
 )

@@ -15,7 +15,7 @@ from coto.errors import CotoError
 from coto.measurements.base import Job
 from coto.measurements.merge import MergingSettings
 from coto.measurements.select import ArmSettings
-from coto.measurements.train import located
+from coto.measurements.train import located, prototype_rows
 from coto.models.base import Scores, load_model
 from coto.models.weights import Mask, base_weights, changed, sweep
 from coto.operators.merge import Merged
@@ -43,6 +43,10 @@ class Evaluator:
         self._rows = {
             task: _first(job.rows(settings.suite, task, "test"), limit) for task in settings.tasks
         }
+        self._prototypes = {
+            task: prototype_rows(job, settings.loading, settings.suite, task)
+            for task in settings.tasks
+        }
 
     def weights(self, modules: list[str]) -> dict[str, Tensor]:
         """Base weights W₀ of modules."""
@@ -51,7 +55,7 @@ class Evaluator:
     def score(self, task: str, deltas: Deltas, heads: Mapping[str, Tensor]) -> list[Scores]:
         """Scores on a task's test rows with W₀ + ΔW and these heads, one per evaluation set."""
         entry, rows = TASKS[task], self._rows[task]
-        self._model.set_task(entry, rows)
+        self._model.set_task(entry, rows, self._prototypes[task])
         with changed(self._model.model, deltas, heads) as model:
             return self._model.score(model, entry, rows)
 
@@ -60,7 +64,7 @@ class Evaluator:
     ) -> list[list[Scores]]:
         """Scores as of :meth:`score` for each set of modules whose ΔW is on, in the order given."""
         entry, rows = TASKS[task], self._rows[task]
-        self._model.set_task(entry, rows)
+        self._model.set_task(entry, rows, self._prototypes[task])
         return sweep(self._model, entry, rows, change, heads, masks)
 
     def masked(

@@ -20,6 +20,8 @@ from coto.measurements.train import (
     learner,
     located,
     model_code,
+    prototype_files,
+    prototype_rows,
     training_rows,
 )
 from coto.models.settings import Training
@@ -72,7 +74,8 @@ def run(job: base.Job[Settings]) -> None:
     contestants = []
     for name, strategy in settings.strategies.items():
         model = load_model(located(job, settings.loading), compute, 0, job.root / ".cache")
-        model.set_task(task, rows)
+        examples = prototype_rows(job, settings.loading, settings.suite, task.name)
+        model.set_task(task, rows, examples)
         adapted = add_adapter(model, settings, seed=0).train()
         training = ProgressiveTraining(adapted, strategy_of(strategy), total, strategy.unit)
         contestants.append(Contestant(name, training, adapted, settings.learning_rates[name]))
@@ -150,6 +153,7 @@ base.MEASUREMENTS.add(
         build=_settings,
         inputs=lambda plan, cell: {
             "backbone": backbone_files(plan, cell.suite),
+            "prototypes": prototype_files(plan, cell.suite, [_task(plan, cell.suite)]),
             "train": [paths.data(cell.suite, _task(plan, cell.suite), "train")],
         },
         code=model_code,

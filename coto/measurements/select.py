@@ -11,7 +11,7 @@ from coto.adapters.kinds import KINDS
 from coto.config import paths
 from coto.config.plan import Plan
 from coto.measurements import base
-from coto.measurements.train import TRAIN, backbone_files, model_code
+from coto.measurements.train import TRAIN, backbone_files, model_code, prototype_files
 from coto.models.settings import Loading
 from coto.settings import Model
 from coto.tasks.registry import TASKS
@@ -177,5 +177,6 @@ def arm_inputs(
             for lr in grid
         ],
         "chosen": [SELECT.path(cell.at(task=task)) for task in tasks if len(grid) > 1],
+        "prototypes": prototype_files(plan, cell.suite, tasks),
         "test": [paths.data(cell.suite, task, "test") for task in tasks],
     }

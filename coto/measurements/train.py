@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,7 @@ def run(job: base.Job[Settings]) -> None:
     compute = device.resolve(settings.loading.device, settings.loading.precision)
     model = load_model(located(job, settings.loading), compute, settings.seed, job.root / ".cache")
     rows = training_rows(job, settings.suite, task, settings.shots, settings.seed)
-    model.set_task(task, rows)
+    model.set_task(task, rows, prototype_rows(job, settings.loading, settings.suite, task.name))
     data = model.training_set(task, rows)
     adapted = add_adapter(model, settings, settings.seed)
     workspace = _workspace(job)
@@ -107,6 +108,13 @@ def training_rows(
     from coto.tasks.splits import draw
 
     return draw(rows, shots, seed)
+
+
+def prototype_rows(
+    job: base.Job[Any], loading: Loading, suite: str, task: str
+) -> "pd.DataFrame | None":
+    """The rows that a task's head is made of, where heads are made of any."""
+    return job.rows(suite, task, paths.PROTOTYPES) if loading.head == "prototypes" else None
 
 
 def located(job: base.Job[Any], loading: Loading) -> Loading:
@@ -210,9 +218,16 @@ def backbone_files(plan: Plan, suite: str) -> list[str]:
     return [paths.BACKBONE.format(backbone=name)] if made else []
 
 
+def prototype_files(plan: Plan, suite: str, tasks: Iterable[str]) -> list[str]:
+    """The rows that heads of a suite are made of, where they are made of any."""
+    needed = plan.suites[suite].head == "prototypes"
+    return [paths.data(suite, task, paths.PROTOTYPES) for task in tasks] if needed else []
+
+
 def _inputs(plan: Plan, cell: base.Cell) -> base.Inputs:
     return {
         "backbone": backbone_files(plan, cell.suite),
+        "prototypes": prototype_files(plan, cell.suite, [cell.task]),
         **{
             split: [paths.data(cell.suite, cell.task, split)]
             for split in ("train", "validation", "test")

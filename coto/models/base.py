@@ -89,8 +89,13 @@ class TaskModel(ABC):
     def _load(self, loading: Loading) -> None:
         """Load :attr:`model`, to the CPU, and set what its class needs besides."""
 
-    def set_task(self, task: Task, rows: pd.DataFrame) -> None:  # noqa: B027
-        """Make ready for a task: the width of a head, the prompts of its classes."""
+    def set_task(  # noqa: B027
+        self, task: Task, rows: pd.DataFrame, prototypes: pd.DataFrame | None = None
+    ) -> None:
+        """Make ready for a task, before any adapter: the head, the prompts of its classes.
+
+        `prototypes` are rows that a head is made of, for one that is (`head` of a suite).
+        """
 
     @abstractmethod
     def training_set(self, task: Task, rows: pd.DataFrame) -> TrainingSet:

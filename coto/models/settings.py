@@ -10,7 +10,6 @@ from coto.registry import OneOf, Registry
 from coto.settings import Model, Positive, Probability, Projection, Rate
 from coto.tasks.task import Kind
 
-
 Head = Literal["linear", "frozen", "prototypes"]
 """What makes classes of features: see `head` of a suite."""
 

@@ -36,6 +36,9 @@ class Sources:
     # Most rows per split, None for all; of language tasks' ``test``, per evaluation set.
     limits: Mapping[str, int | None] = field(default_factory=lambda: dict.fromkeys(SPLITS))
     cache: Path | None = None  # of downloads and ``datasets``' tables; None for the default
+    # Wanted is one part alone, ``prototypes``: pictures that classes' prototypes are made of. Only
+    # image tasks that are ``made`` are asked for it; those of others are drawn from train.
+    prototypes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from coto.errors import CotoError
 from coto.models.base import Scores, TaskModel, TrainingSet, load_pretrained
-from coto.models.images import pictures, vit
+from coto.models.images import heads, pictures, vit
 from coto.models.scoring import scored
 from coto.models.settings import Backbone, Loading
 from coto.tasks.images import ImageTask
@@ -100,17 +100,44 @@ class ImageClassifier(TaskModel):
         is_clip, dropout = loading.backbone.family == "clip", self._train.backbone_dropout
         load: Callable[..., tuple[nn.Module, pictures.Pixels]] = load_clip if is_clip else vit.load
         self.model, pixels = load(loading.backbone, self._compute.device, dropout=dropout)
-        self.heads = () if is_clip else ("head",)
+        self._head, self._logit_scale = loading.head, loading.logit_scale
+        self.heads = ("head",) if self._head == "linear" and not is_clip else ()
+        self._cosine_heads: dict[str, heads.CosineHead] = {}
         self._pictures = pictures.Pictures(pixels)
 
-    def set_task(self, task: Task, rows: pd.DataFrame) -> None:
-        """A head as wide as the task has classes, starting at zero, or prompts of its classes."""
+    def set_task(
+        self, task: Task, rows: pd.DataFrame, prototypes: pd.DataFrame | None = None
+    ) -> None:
+        """A head as the settings say, as wide as the task has classes; or prompts of its classes.
+
+        A head of prototypes is made while the backbone is still as it was pretrained, and kept.
+        """
         assert isinstance(task, ImageTask)
         names = pictures.class_names(task, rows)
         if isinstance(self.model, ClipClassifier):
             self.model.set_classes(names, task.prompt)
         elif isinstance(self.model, vit.VitClassifier):
-            self.model.resize_head(len(names))
+            if self._head == "linear":
+                self.model.resize_head(len(names))
+            elif self._head == "frozen":
+                self.model.set_head(heads.frozen_head(self.model.width, len(names)))
+            else:
+                self.model.set_head(self._cosine_head(self.model, task, len(names), prototypes))
+
+    def _cosine_head(
+        self, model: vit.VitClassifier, task: Task, classes: int, rows: pd.DataFrame | None
+    ) -> heads.CosineHead:
+        if task.name not in self._cosine_heads:
+            assert rows is not None
+            assert self._logit_scale is not None
+            labels = torch.from_numpy(pictures.class_numbers(task, rows))
+            # In fp32 everywhere: training and all evaluations are to have the same head.
+            with torch.inference_mode():
+                batches = [model.eval().features(batch) for batch in self._batches(task, rows)]
+            features = torch.cat(batches).float().cpu().clone()
+            head = heads.CosineHead(features, labels, classes, self._logit_scale)
+            self._cosine_heads[task.name] = head
+        return self._cosine_heads[task.name]
 
     def training_set(self, task: Task, rows: pd.DataFrame) -> TrainingSet:
         """Images, each in a new random view in every pass, if the settings say so."""
@@ -134,16 +161,20 @@ class ImageClassifier(TaskModel):
     def _predict(self, model: nn.Module, task: Task, rows: pd.DataFrame) -> np.ndarray:
         """Logits of every row, (rows, classes), fp32, in the order given."""
         model.eval()
-        contents, names = rows["image"].tolist(), pictures.image_names(task, rows)
         logits: list[Tensor] = []
         # Inside a PEFT model it is this very model that computes, adapters and all.
         prompts = getattr(self.model, "fixed_text", nullcontext)()
         # One autocast for all batches: it casts every weight once and keeps the result.
         with torch.inference_mode(), self._compute.autocast(), prompts:
-            for start in range(0, len(rows), self._evaluation.batch_images):
-                batch = range(len(rows))[start : start + self._evaluation.batch_images]
-                images = [self._pictures.read(contents[i], names[i], "fitted") for i in batch]
-                inputs = self._pictures.pixels.normalise(torch.stack(images))
-                output = model(pixel_values=inputs.to(self._compute.device))
-                logits.append(output.logits.float().cpu())
+            for batch in self._batches(task, rows):
+                logits.append(model(pixel_values=batch).logits.float().cpu())
         return torch.cat(logits).numpy()
+
+    def _batches(self, task: Task, rows: pd.DataFrame) -> Iterator[Tensor]:
+        """The evaluation's views of all images, in order, on the device."""
+        contents, names = rows["image"].tolist(), pictures.image_names(task, rows)
+        for start in range(0, len(rows), self._evaluation.batch_images):
+            batch = range(len(rows))[start : start + self._evaluation.batch_images]
+            images = [self._pictures.read(contents[i], names[i], "fitted") for i in batch]
+            inputs = self._pictures.pixels.normalise(torch.stack(images))
+            yield inputs.to(self._compute.device)

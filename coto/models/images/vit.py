@@ -17,6 +17,7 @@ from transformers.modeling_outputs import ImageClassifierOutput
 
 from coto.errors import CotoError
 from coto.models.base import first_line, locate
+from coto.models.images import heads
 from coto.models.images.pictures import Pixels
 from coto.models.settings import Backbone
 
@@ -24,12 +25,15 @@ _CONFIG = {"architecture", "arguments", "stem", "mean", "std", "image_size", "ch
 
 
 class VitClassifier(nn.Module):
-    """A vision transformer with a linear head on its pooled features.
+    """A vision transformer with a head on its pooled features (:mod:`coto.models.images.heads`).
 
-    The head starts at zero: it says nothing about any class, in every arm and for every seed alike,
-    and two seeds that are interpolated later have left the same point. (The adapters get their
-    first gradient in the second step, through a head that has moved.) The backbone's own head goes.
+    A linear head starts at zero: it says nothing about any class, in every arm and for every seed
+    alike, and two seeds that are interpolated later have left the same point. (The adapters get
+    their first gradient in the second step, through a head that has moved.) The backbone's own head
+    goes.
     """
+
+    head: nn.Module
 
     def __init__(self, vit: VisionTransformer, classes: int) -> None:
         super().__init__()
@@ -52,11 +56,18 @@ class VitClassifier(nn.Module):
         if width != classes:
             raise CotoError(f"head: {width} classes in training, expected the task's {classes}")
 
+    def set_head(self, head: nn.Module) -> None:
+        """Take another head, which stays as it is."""
+        self.head = head.to(next(self.vit.parameters()).device)
+
+    def features(self, pixel_values: Tensor) -> Tensor:
+        """Pooled features, (batch, width)."""
+        tokens = self.vit.forward_features(pixel_values)
+        pooled: Tensor = self.vit.forward_head(tokens, pre_logits=True)
+        return pooled
+
     def _fresh_head(self, classes: int) -> nn.Linear:
-        head = nn.Linear(self.width, classes, device=next(self.vit.parameters()).device)
-        for parameter in head.parameters():
-            nn.init.zeros_(parameter)
-        return head
+        return heads.zero_head(self.width, classes).to(next(self.vit.parameters()).device)
 
     def activation_checkpointing_enable(self, **options: Any) -> None:
         """Recompute every block in the backward pass, whatever blocks the HF Trainer asks for."""
@@ -64,8 +75,7 @@ class VitClassifier(nn.Module):
 
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> ImageClassifierOutput:
         """Logits, and their cross-entropy if there are labels."""
-        features = self.vit.forward_head(self.vit.forward_features(pixel_values), pre_logits=True)
-        logits = self.head(features)
+        logits = self.head(self.features(pixel_values))
         loss = None if labels is None else nn.functional.cross_entropy(logits.float(), labels)
         return ImageClassifierOutput(loss=loss, logits=logits)
 

@@ -28,7 +28,7 @@ class ImageTask(Task):
     kind: ClassVar[Kind] = "image"
 
     # Rendered tasks only:
-    characters: str = ""  # the classes
+    characters: str = ""  # that are drawn; the classes, unless the question is another one
     fonts: tuple[str, ...] = ()  # drawn from in equal shares, in every split
     hardness: float = 1.0  # amounts of distortion, as multiples of those in pretraining
     hand: float = 0.5  # share of pictures traced with a pen
@@ -67,9 +67,25 @@ def _coop(name: str, summary: str, folder: str, pictures: str, split: str, **mor
     _add(name, summary, "hub:coop_rows", files=files, pictures=pictures, **more)
 
 
+def _composed(
+    name: str,
+    question: str,
+    characters: str,
+    fonts: tuple[str, ...],
+    prompt: str,
+    hardness: float = 0.6,
+    hand: float = 0.3,
+) -> None:
+    summary = f"{question}? Rendered from fonts, then distorted."
+    more = {"family": "glyphs", "source": "made", "prompt": prompt, "characters": characters}
+    drawn = {"fonts": fonts, "hardness": hardness, "hand": hand}
+    _add(f"glyphs-{name}", summary, f"composed:{name}", **more, **drawn)
+
+
 _DIGIT = "Which digit is this? Handwritten, 8 x 8 pixels, from scikit-learn."
 _NUMBER = 'a photo of the number: "{}".'
-_add("digits", _DIGIT, "made:scans", family="digits", source="made", prompt=_NUMBER)
+_more = {"family": "digits", "source": "made", "prompt": _NUMBER, "characters": DIGITS}
+_add("digits", _DIGIT, "made:scans", **_more)
 for _script, _what, _characters, _fonts, _hardness, _hand in (
     ("latin", "capital letter", LATIN, HELD_OUT_LATIN, 1.5, 0.7),
     ("greek", "Greek letter", GREEK, ANY_FONT, 1.4, 0.5),
@@ -80,6 +96,15 @@ for _script, _what, _characters, _fonts, _hardness, _hand in (
     _more = {"family": "glyphs", "source": "made", "prompt": 'a drawing of the character "{}".'}
     _drawn = {"characters": _characters, "fonts": _fonts, "hardness": _hardness, "hand": _hand}
     _add(f"glyphs-{_script}", _summary, "made:rendered", **_more, **_drawn)
+
+# Characters that no turn by a quarter makes another one of them.
+TURNED = "ABCEFGJKLPRTVYΔΣΨ"
+TEN_FONTS = (*HELD_OUT_LATIN[:6], "DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono", "STIXGeneral")
+_composed("left", "Which letter is on the left", LATIN, HELD_OUT_LATIN, "{} on the left.")
+_composed("turns", "How is this letter turned", TURNED, UPRIGHT, "a letter, {}.", 0.8, 0.5)
+_composed("fonts", "Which of ten fonts is this", LATIN, TEN_FONTS, "a letter in {}.", hand=0.0)
+_composed("same", "Are these two digits the same", DIGITS, UPRIGHT, "{} digits.")
+_composed("smaller", "Where is the smaller digit", DIGITS, UPRIGHT, "smaller on the {}.")
 
 # The alphabets of Omniglot (Lake, Salakhutdinov and Tenenbaum, 2015) by their folder in a mirror.
 # The hub has no copy with one configuration per alphabet.

@@ -25,13 +25,14 @@ def finish(
 ) -> dict[str, pd.DataFrame]:
     """Rows as an image task's function returns them, with the classes' own `names` by label.
 
-    Frames have, by split, ``image`` (bytes of an image file), ``label``, ``idx``, and ``order``, a
+    Frames have, by part, ``image`` (bytes of an image file), ``label``, ``idx``, and ``order``, a
     hash that rows are sorted by, so that a limit takes of every class about its share. CotoError
     for a file that is no image and for a label that the task does not have.
     """
     result = {}
-    for split in SPLITS:
-        frame = frames[split].sort_values("order", kind="stable").iloc[: sources.limits[split]]
+    for split in frames:
+        limit = sources.limits.get(split)
+        frame = frames[split].sort_values("order", kind="stable").iloc[:limit]
         frame = frame[["image", "label", "idx"]].reset_index(drop=True)
         for content, label, idx in frame.itertuples(index=False):
             name = f"task {task.name}: image {idx} of {split}"

@@ -20,13 +20,15 @@ from sklearn.datasets import load_digits
 from torch import Generator, Tensor
 
 from coto.errors import CotoError
-from coto.tasks.images import ImageTask
+from coto.tasks.images import UPRIGHT, ImageTask
 from coto.tasks.images.hub import finish
 from coto.tasks.splits import digest, split_of
 from coto.tasks.task import Sources
 
 # Pictures of each class. Train has room for three draws of 16 shots that hardly overlap.
 PER_CLASS = {"train": 48, "validation": 16, "test": 48}
+# The fonts of clean characters, of which prototypes are made.
+CLEAN_FONTS = UPRIGHT
 SIDE = 32  # px
 SCANS_TEST_SHARE = 0.5
 
@@ -52,8 +54,40 @@ class Distortion:
     inverted: float = 0.5  # share of pictures with bright ink on a dark ground
 
 
+CLEAN = Distortion(
+    hand=0,
+    rotate=0,
+    shear=0,
+    scale=0,
+    shift=0,
+    elastic=0,
+    blur=0,
+    noise=0,
+    light=0,
+    contrast=1,
+    inverted=0,
+)
+"""As it was printed, black on white."""
+
+
+def distortion_of(task: ImageTask) -> Distortion:
+    """Pretraining's, its pose and waves times ``task.hardness``, as dark ink on paper.
+
+    Pen and pose make the difficulty: light that is anything would only keep raw pixels, which a
+    backbone is compared with, from saying anything.
+    """
+    usual, amounts = Distortion(), ("rotate", "shear", "scale", "shift", "elastic")
+    harder = {name: getattr(usual, name) * task.hardness for name in amounts}
+    return replace(usual, hand=task.hand, contrast=0.6, inverted=0.0, **harder)
+
+
 def scans(task: ImageTask, sources: Sources) -> dict[str, pd.DataFrame]:
-    """The 1,797 scans; equal ones share a split, since it follows from the pixels."""
+    """The 1,797 scans; equal ones share a split, since it follows from the pixels.
+
+    Their prototypes are no scans, but clean characters.
+    """
+    if sources.prototypes:
+        return clean(task, sources)
     digits = load_digits()
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     # Not of the file: how a PNG is packed is up to the library's version.
@@ -68,30 +102,46 @@ def scans(task: ImageTask, sources: Sources) -> dict[str, pd.DataFrame]:
 def rendered(task: ImageTask, sources: Sources) -> dict[str, pd.DataFrame]:
     """New pictures for every split: same characters, same fonts, other chance.
 
-    Their distortion is pretraining's with its pose and waves times ``task.hardness``, as dark ink
-    on paper. Pen and pose make the difficulty: light that is anything would only keep raw pixels,
-    which a backbone is compared with, from saying anything. Each (font, split) has a generator of
-    its own, so no picture of one split is one of another, and what is drawn in one font does not
-    hang on the others.
+    Each (font, split) has a generator of its own, so no picture of one split is one of another, and
+    what is drawn in one font does not hang on the others. Prototypes are of clean characters.
     """
-    usual, amounts = Distortion(), ("rotate", "shear", "scale", "shift", "elastic")
-    harder = {name: getattr(usual, name) * task.hardness for name in amounts}
-    distortion = replace(usual, hand=task.hand, contrast=0.6, inverted=0.0, **harder)
+    if sources.prototypes:
+        return clean(task, sources)
+    distortion = distortion_of(task)
     parts: dict[str, list[pd.DataFrame]] = {split: [] for split in PER_CLASS}
     for place, font in enumerate(task.fonts):
         own = plates([(font, character) for character in task.characters])
         for split, count in PER_CLASS.items():
             labels = np.tile(np.arange(len(own)), len(range(place, count, len(task.fonts))))
-            seed = int(digest("glyphs", task.name, split, font)[:15], 16)
-            pictures = draw(own[labels], distortion, Generator().manual_seed(seed))
-            pixels = to_bytes(pictures).numpy()
-            # By number, not by content: a pixel's last bit may differ between processors.
-            order = [digest("picture", split, font, str(n)) for n in range(len(labels))]
-            rows = {"image": list(map(png, pixels)), "label": labels, "order": order}
-            parts[split].append(pd.DataFrame(rows))
+            generator = generator_of(task, split, font)
+            parts[split].append(as_rows(own[labels], labels, distortion, generator, split, font))
     whole = {split: pd.concat(part, ignore_index=True) for split, part in parts.items()}
     frames = {split: frame.reset_index(names="idx") for split, frame in whole.items()}
     return finish(task, frames, task.characters, sources)
+
+
+def clean(task: ImageTask, sources: Sources) -> dict[str, pd.DataFrame]:
+    """Every character of the task once in each of :data:`CLEAN_FONTS`, undistorted."""
+    own = plates([(font, character) for font in CLEAN_FONTS for character in task.characters])
+    labels = np.tile(np.arange(len(task.characters)), len(CLEAN_FONTS))
+    frame = as_rows(own, labels, CLEAN, generator_of(task, "prototypes"), "prototypes")
+    frames = {"prototypes": frame.reset_index(names="idx")}
+    return finish(task, frames, task.characters, sources)
+
+
+def generator_of(task: ImageTask, part: str, *more: str) -> Generator:
+    """The chance of a part of a task, the same on every machine and for every run."""
+    return Generator().manual_seed(int(digest("glyphs", task.name, part, *more)[:15], 16))
+
+
+def as_rows(
+    plates: Tensor, labels: np.ndarray, distortion: Distortion, generator: Generator, *place: str
+) -> pd.DataFrame:
+    """A picture of each plate pair with its label, and its ``order`` among those of the `place`."""
+    pixels = to_bytes(draw(plates, distortion, generator)).numpy()
+    # By number, not by content: a pixel's last bit may differ between processors.
+    order = [digest("picture", *place, str(number)) for number in range(len(labels))]
+    return pd.DataFrame({"image": list(map(png, pixels)), "label": labels, "order": order})
 
 
 def to_bytes(pictures: Tensor) -> Tensor:
