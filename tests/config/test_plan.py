@@ -81,6 +81,7 @@ def test_how_many_jobs_a_suite_has():
         "corpora": 0,
         "convert": 0,
         "prepare": len(suite.tasks),
+        "prototypes": 0,
         "baseline": 1,
         "train": len(suite.tasks) * arms * len(suite.seeds),
         "select": 0,
@@ -92,6 +93,32 @@ def test_how_many_jobs_a_suite_has():
         "trajectory": 0,
         "overhead": len(suite.adapters),
     }
+
+
+def test_every_job_with_a_model_builds_the_same_head():
+    heads = plan(suites={"images": {"head": "prototypes", "logit_scale": 5.0}})
+    jobs = ("train", "baseline", "prune", "interpolate", "merge", "subnetworks", "overhead")
+    at = {"suite": "images", "task": "digits", "adapter": "lora", "strategy": "coto"}
+    at |= {"lr": "0.03", "seed": "0", "seeds": "0-1"}
+    for name in jobs:
+        loading = settings(heads, name, **at).loading
+        assert (loading.head, loading.logit_scale) == ("prototypes", 5.0), name
+        needed = MEASUREMENTS[name].inputs(heads, Cell(**at))["prototypes"]
+        assert "images/digits/data/prototypes.parquet" in needed, name
+    assert len(paths(heads, "prototypes", "images")) == len(heads.suites["images"].tasks)
+    for head in ("linear", "frozen"):
+        others = plan(suites={"images": {"head": head}})
+        assert settings(others, "train", **at).loading.logit_scale is None
+        assert not MEASUREMENTS["train"].inputs(others, Cell(**at))["prototypes"]
+        assert not paths(others, "prototypes", "images")
+
+
+def test_prototypes_are_drawn_from_train_where_a_task_makes_none():
+    heads = plan(suites={"images": {"tasks": ["digits", "eurosat"]}})
+    measurement = MEASUREMENTS["prototypes"]
+    made, drawn = (Cell(suite="images", task=task) for task in ("digits", "eurosat"))
+    assert measurement.inputs(heads, made) == {}
+    assert measurement.inputs(heads, drawn) == {"train": ["images/eurosat/data/train.parquet"]}
 
 
 def test_analyses_may_use_some_of_the_runs():
@@ -149,7 +176,7 @@ def test_a_study_varies_its_suite_and_is_no_part_of_the_report():
     assert "lr_sweep" not in plan().config.suites
     assert plan().suites["schedules"].train.snapshots == (0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
     assert paths(plan(), "trajectory", "schedules")
-    run = {"task": "digits", "adapter": "lora", "strategy": "coto", "lr": "0.005", "seed": "0"}
+    run = {"task": "digits", "adapter": "lora", "strategy": "coto", "lr": "0.03", "seed": "0"}
     suite, study = (settings(plan(), "train", suite=s, **run) for s in ("images", "strategies"))
     # Of early-stopped CoTo, which only the suite looks at.
     assert (suite.train.snapshots, study.train.snapshots) == ((0.75,), ())

@@ -106,6 +106,18 @@ CONFIG_EDITS: dict[str, tuple[dict, Expected]] = {
         {"suites": {"images": {"prune": {"keep": ["all", "odd", "high"]}}}},
         rules("prune", suite="images"),
     ),
+    "what makes classes of features": (
+        {"suites": {"images": {"head": "frozen"}}},
+        rules("baseline", *USES_MODEL, suite="images"),
+    ),
+    "the scale of the cosines": (
+        {"suites": {"images": {"logit_scale": 20.0}}},
+        rules("baseline", *USES_MODEL, suite="images"),
+    ),
+    "the scale of cosines that there are none of": (
+        {"suites": {"glue": {"logit_scale": 20.0}}},
+        nothing,
+    ),
     "the timed steps": (
         {"suites": {"glue": {"overhead": {"steps": 5}}}},
         rules("overhead", suite="glue"),

@@ -228,6 +228,24 @@ EDITS: dict[str, tuple[str, Callable[[str], str], Expected]] = {
             or only("baseline", *USES_ADAPTERS, **GLUE)(j)
         ),
     ),
+    "what draws one task's pictures": (
+        "coto/tasks/images/composed.py",
+        in_body("left"),
+        lambda j: (
+            j.task == "glyphs-left"  # prepare, prototypes and train
+            or only("baseline", *USES_ADAPTERS, **IMAGES)(j)
+        ),
+    ),
+    "what a fixed draw of rows is": (
+        "coto/tasks/load.py",
+        in_body("load_prototypes"),
+        lambda j: j.rule == "prototypes" or only(*SCORES, **IMAGES)(j),
+    ),
+    "the frozen head": (
+        "coto/models/images/heads.py",
+        in_body("CosineHead.forward"),
+        only(*SCORES, **IMAGES),
+    ),
     "a row of the paper's numbers": (
         "coto/report/paper_values.csv",
         lambda text: text.replace("87.44", "87.45", 1),

@@ -98,7 +98,7 @@ for _script, _what, _characters, _fonts, _hardness, _hand in (
     _add(f"glyphs-{_script}", _summary, "made:rendered", **_more, **_drawn)
 
 # Characters that no turn by a quarter makes another one of them.
-TURNED = "ABCEFGJKLPRTVYΔΣΨ"
+TURNED = "ABCEFGJKLPRTYΔΣΨ"
 TEN_FONTS = (*HELD_OUT_LATIN[:6], "DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono", "STIXGeneral")
 _composed("left", "Which letter is on the left", LATIN, HELD_OUT_LATIN, "{} on the left.")
 _composed("turns", "How is this letter turned", TURNED, UPRIGHT, "a letter, {}.", 0.8, 0.5)
