@@ -169,7 +169,7 @@ MEANS = {
     "glyphs-left": 190.0,
     "glyphs-turns": 195.7,
     "glyphs-fonts": 196.3,
-    "glyphs-same": 190.3,
+    "glyphs-same": 189.9,
     "glyphs-smaller": 190.4,
 }
 
