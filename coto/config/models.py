@@ -206,6 +206,7 @@ class Facts(Model):
 
     backbone: str = ""
     kind: str = Field("", description="Of its tasks: text, language or image.")
+    head: str | None = Field(None, description="Where it is not trained.")
     shots: int | None = None
     test_rows: int | None = None
     subnetwork_rows: int | None = None

@@ -105,6 +105,7 @@ class Plan:
         return Facts(
             backbone=cfg.backbone,
             kind=FAMILIES[family].kind,
+            head=None if cfg.head == "linear" else cfg.head,
             shots=cfg.rows.shots,
             test_rows=cfg.rows.test,
             subnetwork_rows=getattr(getattr(cfg, "subnetworks", None), "rows", None),

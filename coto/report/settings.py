@@ -14,6 +14,7 @@ _KINDS = {
     "image": "image classification",
 }
 _LOSS = {"answer": "the answer only", "all": "prompt and answer"}
+_HEADS = {"frozen": "frozen at random", "prototypes": "of frozen class prototypes"}
 _PROTOCOLS = {
     "ranking": "ranking of the candidate answers by log-likelihood",
     "generate": "generated text, from which the answer is read",
@@ -56,9 +57,10 @@ def describe(suite: str, settings: Settings, what: str = "Suite") -> str:
     if suite not in settings.facts:
         return ""
     facts = settings.facts[suite]
-    loss, protocol = str(facts.loss_on), str(facts.protocol)
+    head, loss, protocol = str(facts.head), str(facts.loss_on), str(facts.protocol)
     parts = {
         f"{_KINDS.get(facts.kind, 'tasks')} on {facts.backbone}": True,
+        f"only adapters are trained, the head is {_HEADS.get(head, head)}": facts.head,
         f"{facts.shots} shots per class, drawn anew by each seed": facts.shots,
         f"at most {facts.test_rows} test rows per evaluation set": facts.test_rows,
         f"sub-networks on at most {facts.subnetwork_rows} of them": facts.subnetwork_rows,

@@ -28,7 +28,10 @@ FACTS: dict[str, dict[str, Any]] = {
         **{"backbone": "smollm2", "kind": "language", "shots": None, "test_rows": None},
         **{"loss_on": "all", "protocol": "ranking"},
     },
-    "images": {"backbone": "glyphs", "kind": "image", "shots": 8, "test_rows": None},
+    "images": {
+        **{"backbone": "glyphs", "kind": "image", "shots": 8, "test_rows": None},
+        "head": "prototypes",
+    },
 }
 load_all()
 FAST = Settings(resamples=100, facts=FACTS)
@@ -105,7 +108,8 @@ def test_notes_say_how_each_suite_was_trained_and_scored(folder: Path) -> None:
         text = (folder / "tables" / f"{name}.md").read_text()
         assert "commonsense: causal language model on smollm2; loss on prompt and answer" in text
         assert "scored by ranking of the candidate answers" in text
-        assert "images: image classification on glyphs; 8 shots per class" in text
+        assert "images: image classification on glyphs; only adapters are trained, the head" in text
+        assert "is of frozen class prototypes; 8 shots per class" in text
         assert "glue: text classification on minilm; at most 96 test rows" in text
 
 

@@ -108,7 +108,7 @@ CONFIG_EDITS: dict[str, tuple[dict, Expected]] = {
     ),
     "what makes classes of features": (
         {"suites": {"images": {"head": "frozen"}}},
-        rules("baseline", *USES_MODEL, suite="images"),
+        with_report(rules("baseline", *USES_MODEL, suite="images")),
     ),
     "the scale of the cosines": (
         {"suites": {"images": {"logit_scale": 20.0}}},
