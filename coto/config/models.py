@@ -21,6 +21,8 @@ from coto.tasks.task import Rows
 SectionT = TypeVar("SectionT", bound=Model)
 # The paper's schedule, and so the defaults of every strategy that has one.
 RAMP = Schedule()
+# The strategies whose difference is the effect of CoTo.
+ARMS = ("vanilla", "coto")
 
 
 class Data(Model):
@@ -107,7 +109,7 @@ class Suite(Model):
 
 
 class Study(Model):
-    """A question that a suite is asked with other strategies, rates or snapshots.
+    """A question that a suite is asked with other strategies, rates, lengths or snapshots.
 
     Its runs are made on request only (`snakemake <name of the study>`), not by `all`. What is null
     is the suite's.
@@ -124,6 +126,12 @@ class Study(Model):
         None,
         min_length=1,
         description="Rates that all arms are trained, merged and pruned with, each on its own.",
+    )
+    steps: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(
+        None,
+        min_length=1,
+        description="Shares of the suite's steps that runs are trained for, each on its own: the "
+        "study shows how the effect of CoTo depends on the length, and on the learning rate.",
     )
     snapshots: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (), description="Shares of the training after which runs are scored, merged and pruned."

@@ -25,6 +25,24 @@ from coto.models.settings import (
 
 
 @dataclass(frozen=True)
+class Variant:
+    """One of the suites that a study is made of.
+
+    Attributes:
+        suite: the suite.
+        home: name of the suite in whose folder its runs, and their rows, lie.
+        share: of the steps of the suite that is varied; None where the study does not vary it.
+        shorter: the suite called `home` where it is none of the configuration: it has the runs of a
+            length and no more.
+    """
+
+    suite: Suite
+    home: str
+    share: float | None = None
+    shorter: Suite | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that there is to do.
 
@@ -34,15 +52,26 @@ class Plan:
     """
 
     config: Config
-    studied: Mapping[str, Mapping[str, Suite]] = field(default_factory=dict)
+    studied: Mapping[str, Mapping[str, Variant]] = field(default_factory=dict)
+
+    @cached_property
+    def variants(self) -> dict[str, Variant]:
+        """The suites that all studies are made of, by name."""
+        return {name: variant for of in self.studied.values() for name, variant in of.items()}
 
     @cached_property
     def suites(self) -> dict[str, Suite]:
         """All suites, those that the studies are made of among them."""
-        return {
-            **self.config.suites,
-            **{n: s for of in self.studied.values() for n, s in of.items()},
-        }
+        found = dict(self.config.suites)
+        for name, variant in self.variants.items():
+            found[name] = variant.suite
+            if variant.shorter is not None:
+                found[variant.home] = variant.shorter
+        return found
+
+    def home(self, suite: str) -> str:
+        """The suite in whose folder a suite's runs lie: itself, unless it is of a study."""
+        return self.variants[suite].home if suite in self.variants else suite
 
     def adapter(self, suite: str, name: str) -> Adapter:
         """An adapter as a suite uses it."""

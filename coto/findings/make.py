@@ -6,11 +6,13 @@ malformed record, an arm without one chosen learning rate and an unknown name ra
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from coto.config.models import Figures, Tables
-from coto.findings import FIGURES, TABLES, load_all, studies
+from coto.findings import FIGURES, TABLES, dependence, load_all, studies
 from coto.findings.items import load_items
+from coto.findings.study_values import form_of
 from coto.report.drawing import Strategies, write_figure
 from coto.report.quantities import single_scores
 from coto.report.records import Records, load_frames
@@ -67,9 +69,16 @@ def make_study(
     """
     facts = settings.facts.get(name) or settings.facts.get(axes[0].suite)
     settings = settings.model_copy(update={"facts": {name: facts} if facts else {}})
-    study = studies.compare_variants(name, axes, load_frames(records), settings)
-    table = studies.study_table(study, settings, tables)
+    frames = load_frames(records)
+    if form_of(axes) == "lengths":
+        lengths = dependence.compare_lengths(name, axes, frames, settings)
+        table = dependence.dependence_table(lengths, settings, tables)
+        draw = partial(dependence.draw_dependence, lengths)
+    else:
+        study = studies.compare_variants(name, axes, frames, settings)
+        table = studies.study_table(study, settings, tables)
+        draw = partial(studies.draw_study, study)
     return [
         *write_table(table, folder / name, tables),
-        *write_figure(lambda: studies.draw_study(study), folder / name, figures),
+        *write_figure(draw, folder / name, figures),
     ]

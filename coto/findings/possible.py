@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
+from coto.config.models import ARMS
 from coto.config.plan import Plan
 from coto.measurements.interpolate import Interpolate
 from coto.measurements.merge import Merge
 
-ARMS = ("vanilla", "coto")
 HALF_WAY = {"lmc-midpoint": "fusion", "lmc-midpoint-ensemble": "ensemble"}
 """Claims about the middle of a path, with the operator whose path it is."""
 TASKS_MERGED = {"merging-fusion": "fusion", "merging-ensemble": "ensemble"}

@@ -13,8 +13,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from coto.config.models import Tables
-from coto.findings.merging.quantities import midpoints, thirds, three_way
-from coto.findings.pruning import pruned_mean, structured
 from coto.findings.study_paper import (
     CURVES,
     EVERY_OTHER,
@@ -26,22 +24,17 @@ from coto.findings.study_paper import (
     Form,
     paper_lines,
 )
+from coto.findings.study_values import form_of, rate_of, values_of
 from coto.report import quantities, tables
 from coto.report.comparison import compare, effect, overall, paired
 from coto.report.drawing import LIGHT, legend_above, message, new_figure
 from coto.report.panels import at, curves, grouped_bars, show_means
-from coto.report.quantities import ARM, BASELINE, STRATEGY, headline, ranked
+from coto.report.quantities import BASELINE, STRATEGY, ranked
 from coto.report.records import Frames
 from coto.report.settings import Axes, Settings, describe
 from coto.report.statistics import judge
 from coto.report.tables import cell
 from coto.report.writing import Table
-
-_SNAPSHOTS = {
-    **{"single": GENERALIZATION, "merge 1:1": HALF},
-    **{"prune odd": EVERY_OTHER, "prune even": EVERY_OTHER},
-}
-_COLUMNS = [*ARM, "lr", "share", "quantity", "seed", "value", "flag"]
 
 
 @dataclass(frozen=True)
@@ -73,18 +66,11 @@ class Study:
         return pd.concat([overall(part) for _, part in end.groupby("quantity", sort=False)])
 
 
-def form_of(axes: Sequence[Axes]) -> Form:
-    """What varies in a study, from the axes of its suites."""
-    if any("trajectory" in suite.stages for suite in axes):
-        return "schedules"
-    return "rates" if len(axes) > 1 else "strategies"
-
-
 def compare_variants(name: str, axes: Sequence[Axes], frames: Frames, settings: Settings) -> Study:
     """Compare the variants of a study, with the axes of the suites that it is made of."""
     form = form_of(axes)
     rates = {suite.suite: rate_of(suite) if len(axes) > 1 else np.nan for suite in axes}
-    rows = _values(frames)
+    rows = values_of(frames, axes)
     rows = rows.assign(lr=rows["suite"].map(rates), suite=name)
     # A missing rate or share is a place as good as another; grouping would drop NaN.
     filled = rows.fillna({"lr": -1.0, "share": -1.0}).assign(metric="headline score")
@@ -103,36 +89,6 @@ def _rates(axes: Sequence[Axes]) -> str:
         for arm, grid in grids.items()
     )
     return f"Learning rates: {'; '.join(choices)}."
-
-
-def rate_of(suite: Axes) -> float:
-    """The learning rate that all arms of a suite have in common; NaN where they have several."""
-    rates = {float(rate) for grid in suite.grids.values() for rate in grid}
-    return rates.pop() if len(rates) == 1 else float("nan")
-
-
-def _values(frames: Frames) -> pd.DataFrame:
-    """One value per (suite, task, adapter, strategy, share, quantity, seed)."""
-    path, prune = frames["interpolate"], frames["prune"]
-    merged = {"merging 1:2": thirds(path), HALF: midpoints(path), "merging 1:1:1": three_way(path)}
-    scores = {
-        GENERALIZATION: quantities.single_scores(frames),
-        **{name: rows[rows["operator"] == "fusion"] for name, rows in merged.items()},
-        "pruning": pruned_mean(prune),
-    }
-    # Both parities of every other layer count as one, as elsewhere.
-    modes = structured(prune)
-    kinds = modes["keep"].replace({"odd": "everyother", "even": "everyother"})
-    for kind, rows in modes.assign(keep=kinds).groupby("keep"):
-        scores[f"pruning {kind}"] = rows.groupby([*ARM, "seed"])["value"].mean().reset_index()
-    parts = [rows.assign(quantity=name, share=np.nan) for name, rows in scores.items() if len(rows)]
-    if len(frames["trajectory"]):
-        rows = quantities.labelled(headline(frames["trajectory"]))
-        rows = rows.assign(quantity=rows["quantity"].map(_SNAPSHOTS))
-        place = [*ARM, "share", "quantity", "seed"]
-        parts.append(rows.groupby(place)["value"].mean().reset_index())
-    every = pd.concat(parts).reindex(columns=_COLUMNS)
-    return every.assign(flag=every["flag"].fillna("")).reset_index(drop=True)
 
 
 def _verdicts(rows: pd.DataFrame, settings: Settings) -> Iterator[str]:

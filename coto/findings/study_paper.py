@@ -13,11 +13,12 @@ import pandas as pd
 from coto.report.paper import PaperValue, paper_values
 from coto.report.tables import PAPER_ARMS
 
-Form = Literal["strategies", "rates", "schedules"]
+Form = Literal["strategies", "rates", "schedules", "lengths"]
 
 GENERALIZATION, HALF, EVERY_OTHER = "generalization", "merging 1:1", "pruning everyother"
+PRUNING = "pruning"  # the mean over the structured prunings
 # The quantities that the table shows, in order; figures need those of `MODES` as well.
-SHOWN = (GENERALIZATION, "merging 1:2", HALF, "merging 1:1:1", "pruning", EVERY_OTHER)
+SHOWN = (GENERALIZATION, "merging 1:2", HALF, "merging 1:1:1", PRUNING, EVERY_OTHER)
 # Labels of the two panels of bars, each with its quantity.
 RATIOS = {"0:1": GENERALIZATION, **{r: f"merging {r}" for r in ("1:2", "1:1", "1:1:1")}}
 _KEPT = ("all", "everyother", "low", "middle", "high", "query", "key", "value")

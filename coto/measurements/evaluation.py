@@ -41,7 +41,7 @@ class Evaluator:
             located(job, settings.loading), self.compute, 0, job.root / ".cache"
         )
         self._rows = {
-            task: _first(job.rows(settings.suite, task, "test"), limit) for task in settings.tasks
+            task: _first(job.rows(settings.home, task, "test"), limit) for task in settings.tasks
         }
         self._prototypes = {
             task: prototype_rows(job, settings.loading, settings.suite, task)

@@ -20,9 +20,13 @@ log = logging.getLogger(__name__)
 
 
 class Settings(Model):
-    """An arm's grid of learning rates, as they stand in paths, and the seeds that choose."""
+    """An arm's grid of learning rates, as they stand in paths, and the seeds that choose.
+
+    Its runs lie in the folder of the suite `home`.
+    """
 
     suite: str
+    home: str
     task: str
     adapter: str
     strategy: str
@@ -33,7 +37,7 @@ class Settings(Model):
 def run(job: base.Job[Settings]) -> None:
     """Choose a learning rate; ties go to the smaller one."""
     settings = job.settings
-    arm = base.Cell(settings.suite, "", settings.task, settings.adapter, settings.strategy)
+    arm = base.Cell(settings.home, "", settings.task, settings.adapter, settings.strategy)
     scores = {
         lr: [
             row
@@ -46,9 +50,14 @@ def run(job: base.Job[Settings]) -> None:
     means = {lr: fmean(row["value"] for row in rows) for lr, rows in scores.items()}
     best = min(means, key=lambda lr: (-means[lr], float(lr)))
     log.info("validation %s, chosen %s", base.spelled(means), best)
-    keep = ("suite", "trained_on", "task", "adapter", "strategy", "seed", "metric", "value")
+    keep = ("trained_on", "task", "adapter", "strategy", "seed", "metric", "value")
     rows = [
-        {**{name: row[name] for name in keep}, "lr": float(lr), "selected": lr == best}
+        {
+            "suite": settings.suite,
+            **{name: row[name] for name in keep},
+            "lr": float(lr),
+            "selected": lr == best,
+        }
         for lr, of_rate in scores.items()
         for row in of_rate
     ]
@@ -58,6 +67,7 @@ def run(job: base.Job[Settings]) -> None:
 def _settings(plan: Plan, cell: base.Cell) -> Settings:
     return Settings(
         suite=cell.suite,
+        home=plan.home(cell.suite),
         task=cell.task,
         adapter=cell.adapter,
         strategy=cell.strategy,
@@ -77,9 +87,10 @@ def _blocks(plan: Plan, suite: str) -> list[base.Block]:
 
 
 def _inputs(plan: Plan, cell: base.Cell) -> base.Inputs:
+    home = cell.at(suite=plan.home(cell.suite))
     return {
         "records": [
-            TRAIN.path(cell.at(lr=lr, seed=str(seed)))
+            TRAIN.path(home.at(lr=lr, seed=str(seed)))
             for seed in plan.selection_seeds(cell.suite)
             for lr in plan.grid(cell.suite, cell.adapter, cell.strategy)
         ]
@@ -111,9 +122,13 @@ SELECT: base.Measurement[Settings] = base.MEASUREMENTS.add(
 
 
 class ArmSettings(Model):
-    """An arm's trained runs on some tasks, and the model that scores them changed."""
+    """An arm's trained runs on some tasks, and the model that scores them changed.
+
+    Runs and rows lie in the folder of the suite `home`.
+    """
 
     suite: str
+    home: str
     adapter: str
     strategy: str
     tasks: tuple[str, ...]
@@ -137,7 +152,7 @@ def trained(job: base.Job[Any], task: str, seed: int) -> str:
         rows = record.read(job.root / SELECT.path(arm))["rows"]
         rates = sorted({paths.number(row["lr"]) for row in rows if row["selected"]})
     (lr,) = rates
-    return TRAIN.path(arm.at(lr=lr), "adapter")
+    return TRAIN.path(arm.at(suite=settings.home, lr=lr), "adapter")
 
 
 def arm_settings(plan: Plan, cell: base.Cell, *only: str) -> dict[str, Any]:
@@ -145,6 +160,7 @@ def arm_settings(plan: Plan, cell: base.Cell, *only: str) -> dict[str, Any]:
     tasks = only or plan.suites[cell.suite].tasks
     return {
         "suite": cell.suite,
+        "home": plan.home(cell.suite),
         "adapter": cell.adapter,
         "strategy": cell.strategy,
         "tasks": tasks,
@@ -167,16 +183,16 @@ def arm_inputs(
 ) -> base.Inputs:
     """An arm's adapters with some seeds, the records that choose among them, and the test rows."""
     tasks = list(tasks or plan.suites[cell.suite].tasks)
-    grid = plan.grid(cell.suite, cell.adapter, cell.strategy)
+    grid, home = plan.grid(cell.suite, cell.adapter, cell.strategy), plan.home(cell.suite)
     return {
         "backbone": backbone_files(plan, cell.suite),
         "adapters": [
-            TRAIN.path(cell.at(task=task, lr=lr, seed=str(seed)), "adapter")
+            TRAIN.path(cell.at(suite=home, task=task, lr=lr, seed=str(seed)), "adapter")
             for task in tasks
             for seed in seeds
             for lr in grid
         ],
         "chosen": [SELECT.path(cell.at(task=task)) for task in tasks if len(grid) > 1],
-        "prototypes": prototype_files(plan, cell.suite, tasks),
-        "test": [paths.data(cell.suite, task, "test") for task in tasks],
+        "prototypes": prototype_files(plan, home, tasks),
+        "test": [paths.data(home, task, "test") for task in tasks],
     }

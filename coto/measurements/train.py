@@ -205,7 +205,7 @@ def _runs(plan: Plan, suite: str) -> list[base.Block]:
     cfg = plan.suites[suite]
     return [
         {
-            "suite": [suite],
+            "suite": [plan.home(suite)],
             "adapter": [adapter],
             "strategy": [strategy],
             "task": cfg.tasks,
@@ -242,8 +242,9 @@ def _inputs(plan: Plan, cell: base.Cell) -> base.Inputs:
 
 
 def model_code(plan: Plan, cell: base.Cell) -> list[str]:
-    """Code that a model is looked up by: its family, and the kinds of its tasks."""
-    tasks = (TASKS[task] for task in plan.suites[cell.suite].tasks)
+    """Code that a model is looked up by: its family, and the kinds of the job's tasks."""
+    names = [cell.task] if cell.task else plan.suites[cell.suite].tasks
+    tasks = (TASKS[task] for task in names)
     kinds = sorted({f"{type(task).__module__}:{type(task).__name__}" for task in tasks})
     return [FAMILIES[plan.family(cell.suite)].code, *kinds]
 

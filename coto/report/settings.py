@@ -25,6 +25,10 @@ class Axes(Model):
     """What varies in a suite of a study."""
 
     suite: str = Field(description="Its name.")
+    home: str = Field("", description="Suite that the records of its runs name; empty: itself.")
+    share: float | None = Field(
+        None, description="Share of the steps that runs are trained for, where the study varies it."
+    )
     stages: tuple[str, ...] = Field((), description="Measurements that only some suites have.")
     grids: dict[str, tuple[str, ...]] = Field(
         description="Learning rates as text, by arm such as `lora-coto`."

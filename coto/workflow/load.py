@@ -11,7 +11,6 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
-from coto.config import paths
 from coto.config.built_in import built_in
 from coto.config.models import Config, Suite
 from coto.config.plan import Plan
@@ -23,6 +22,7 @@ from coto.models.settings import FAMILIES, LENGTHS
 from coto.registry import PLUGINS, expected_one_of, load_plugins
 from coto.tasks.hub import mirror_files
 from coto.tasks.registry import TASKS
+from coto.workflow import studies
 
 SOURCES = ("package", "wheel", "timm", "hub", "path")
 # Targets of single tables and figures begin so: no suite's or study's name may.
@@ -88,7 +88,7 @@ def validate(raw: Mapping[str, Any]) -> Plan:
     problems = list(dict.fromkeys(_problems(config)))
     if problems:
         raise ConfigError("\n".join(problems))
-    return Plan(config, {name: study_suites(config, name) for name in config.studies})
+    return studies.plan_of(config)
 
 
 def config_model() -> type[Config]:
@@ -114,28 +114,6 @@ def _config_model(plugins: tuple[str, ...]) -> type[Config]:
     suites = (dict[str, suite], Config.model_fields["suites"])
     made: Any = create_model("Config", __base__=Config, __doc__=Config.__doc__, suites=suites)
     return cast(type[Config], made)
-
-
-def study_suites(config: Config, name: str) -> dict[str, Suite]:
-    """The suites that a study is made of: one, or one per learning rate that it tries."""
-    study = config.studies[name]
-    base = config.suites[study.suite]
-    axes = ("tasks", "adapters", "strategies", "seeds")
-    changes = {axis: given for axis in axes if (given := getattr(study, axis)) is not None}
-    changes["train"] = base.train.model_copy(update={"snapshots": study.snapshots})
-    for measurement in MEASUREMENTS.values():
-        if measurement.section is not None:
-            section = base.section(measurement.section)
-            changes[measurement.name] = section and measurement.in_study(section)
-    varied = base.model_copy(update=changes)
-    if study.learning_rates is None:
-        return {name: varied}
-    return {
-        f"{name}-{paths.number(rate)}": varied.model_copy(
-            update={"learning_rates": dict.fromkeys(varied.adapters, (rate,))}
-        )
-        for rate in study.learning_rates
-    }
 
 
 def reserved() -> tuple[str, ...]:
@@ -222,9 +200,11 @@ def _problems(config: Config) -> Iterator[str]:
             expected = expected_one_of(study.suite, list(config.suites))
             yield f"studies.{name}.suite = {study.suite!r}: {expected}"
         elif study.suite in sound:  # else it would only repeat its suite's problems
-            # All suites of a study have the same names; what differs is a learning rate.
-            suite = next(iter(study_suites(config, name).values()))
-            yield from _suite_problems(f"studies.{name}", suite, config)
+            wrong = list(studies.problems(f"studies.{name}", study, config.suites[study.suite]))
+            yield from wrong
+            # All suites of a study have the same names; what differs is a rate, or the steps.
+            first = None if wrong else next(iter(studies.variants(config, name).values()))
+            yield from _suite_problems(f"studies.{name}", first.suite, config) if first else ()
 
 
 def _suite_problems(at: str, suite: Suite, config: Config) -> Iterator[str]:

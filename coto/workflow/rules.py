@@ -166,12 +166,14 @@ class Rules:
         untestable = judged.model_copy(update={"impossible": impossible(plan)})
         every = ReportSettings(records=all_records(plan, suites), statistics=untestable)
         found["claims"] = Report("claims", "", every, "coto.findings:CLAIMS.add")
-        for name, of in plan.studied.items():
-            found[name] = Report("study", name, self._study(name, list(of)))
+        for name in plan.studied:
+            found[name] = Report("study", name, self._study(name))
         return found
 
-    def _study(self, name: str, suites: list[str]) -> StudySettings:
-        plan, first = self.plan, self.plan.suites[suites[0]]
+    def _study(self, name: str) -> StudySettings:
+        plan, variants = self.plan, self.plan.studied[name]
+        suites = list(variants)
+        first = plan.suites[suites[0]]
         stages = ("trajectory",) if first.train.snapshots else ()
         arms = [(adapter, strategy) for adapter in first.adapters for strategy in first.strategies]
         return StudySettings(
@@ -182,10 +184,12 @@ class Rules:
             axes=tuple(
                 Axes(
                     suite=name,
+                    home=variant.home,
+                    share=variant.share,
                     stages=stages,
                     grids={f"{a}-{s}": plan.grid(name, a, s) for a, s in arms},
                 )
-                for name in suites
+                for name, variant in variants.items()
             ),
             tables=plan.config.report.tables,
             figures=plan.config.report.figures,

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from coto.config.plan import Plan
@@ -170,15 +171,80 @@ def test_a_study_varies_its_suite_and_is_no_part_of_the_report():
     assert list(varied) == [
         f"lr_sweep-{lr}" for lr in ("5e-05", "0.0001", "0.0005", "0.001", "0.005")
     ]
-    for name, suite in varied.items():
-        assert suite.learning_rates == {"lora": (float(name.removeprefix("lr_sweep-")),)}
-        assert suite.backbone == "glyphs"
+    for name, variant in varied.items():
+        rate = float(name.removeprefix("lr_sweep-"))
+        assert variant.suite.learning_rates == {"lora": (rate,)}
+        assert variant.suite.backbone == "glyphs"
     assert "lr_sweep" not in plan().config.suites
     assert plan().suites["schedules"].train.snapshots == (0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
     assert paths(plan(), "trajectory", "schedules")
-    run = {"task": "digits", "adapter": "lora", "strategy": "coto", "lr": "0.03", "seed": "0"}
-    suite, study = (settings(plan(), "train", suite=s, **run) for s in ("images", "strategies"))
+
+
+OF_LENGTHS = {
+    "lengths": {
+        "suite": "images",
+        "tasks": ["digits"],
+        "adapters": ["lora"],
+        "strategies": ["vanilla", "coto"],
+        "seeds": [0, 1],
+        "learning_rates": [1.0e-3, 2.0e-3],
+        "steps": [0.25, 1.0],
+    }
+}
+SHORT = "images-0.25-of-steps"
+OF_SUITE = {
+    "images": {"seeds": [0, 1], "learning_rates": {"lora": [2.0e-3], "lora-coto": [2.0e-3]}}
+}
+
+
+def test_a_study_trains_nothing_that_its_suite_or_another_study_has():
+    studies = {**OF_LENGTHS, "again": {**OF_LENGTHS["lengths"], "steps": [0.25]}}
+    both = plan(studies=studies, suites=OF_SUITE)
+    suite = set(paths(both, "train", "images"))
+    long, short, again = (
+        set(paths(both, "train", name))
+        for name in ("lengths-0.002", "lengths-0.002-0.25-of-steps", "again-0.002-0.25-of-steps")
+    )
+    assert long <= suite  # the suite's own rate
+    assert not suite & set(paths(both, "train", "lengths-0.001"))
+    assert short == again
+    assert f"{SHORT}/digits/lora-coto/lr0.002/seed1/train.json" in short
+    # The study's measurements read those runs and the rows beside them, and are its own.
+    prune = MEASUREMENTS["prune"]
+    cell = Cell("lengths-0.002-0.25-of-steps", adapter="lora", strategy="coto", seed="0")
+    assert prune.inputs(both, cell)["adapters"] == [
+        f"{SHORT}/digits/lora-coto/lr0.002/seed0/adapter"
+    ]
+    assert prune.inputs(both, cell)["test"] == [f"{SHORT}/digits/data/test.parquet"]
+    assert prune.path(cell) == "lengths-0.002-0.25-of-steps/prune/lora-coto/seed0.json"
+    # With snapshots a run is another one.
+    own = plan(studies={"lengths": {**OF_LENGTHS["lengths"], "steps": None, "snapshots": [0.5]}})
+    assert all(path.startswith("lengths-0.002/") for path in paths(own, "train", "lengths-0.002"))
+
+
+def test_a_run_of_a_study_has_the_settings_of_its_suite_but_for_the_length():
+    mixed = plan(studies=OF_LENGTHS, suites={"images": {"subnetworks": {"early_stop": 0.75}}})
+    run = {"task": "digits", "adapter": "lora", "strategy": "coto", "lr": "0.001", "seed": "0"}
+    whole, part = (settings(mixed, "train", suite=s, **run) for s in ("images", SHORT))
+    assert part.train.steps == round(0.25 * whole.train.steps)
     # Of early-stopped CoTo, which only the suite looks at.
-    assert (suite.train.snapshots, study.train.snapshots) == ((0.75,), ())
-    left, right = suite.model_dump(exclude={"loading"}), study.model_dump(exclude={"loading"})
-    assert {key for key in left if left[key] != right[key]} == {"suite"}
+    assert (whole.train.snapshots, part.train.snapshots) == ((0.75,), ())
+    same = {"steps": whole.train.steps, "snapshots": whole.train.snapshots}
+    loading = part.loading.model_copy(update={"train": part.train.model_copy(update=same)})
+    assert part.model_copy(update={"suite": "images", "loading": loading}) == whole
+
+
+@pytest.mark.parametrize(
+    ("train", "rows", "expected"),
+    [
+        ({"steps": 90}, {}, {"steps": 22}),
+        ({"steps": None, "epochs": 2.0}, {}, {"epochs": 0.5}),
+        ({"steps": None, "steps_per_shot": 10}, {"shots": 3}, {"steps": 8}),
+        ({"steps": 90, "per_task": {"digits": {"epochs": 1.0}}}, {}, {"epochs": 0.25}),
+    ],
+)
+def test_every_way_of_saying_how_long_can_be_cut(train, rows, expected):
+    mixed = plan(studies=OF_LENGTHS, suites={"images": {"train": train, "rows": rows}})
+    cut = mixed.training(SHORT, "digits")
+    given = {name: getattr(cut, name) for name in ("steps", "epochs", "steps_per_shot")}
+    assert given == dict.fromkeys(given) | expected

@@ -44,12 +44,13 @@ def make_records(
     snapshots: tuple[float, ...] = (),
     baselines: tuple[str, ...] = (),
     worth: float = 0.3,
+    level: float = 0.72,
 ) -> dict[str, list[Path]]:
     """Write one record per job and return their paths by stage.
 
     ``share_of_gain`` scales a strategy's gains; ``trained_on`` is the one task that all evaluation
-    sets in ``tasks`` belong to; ``worth`` is how far vanilla runs fall without their adapters. The
-    noise of what was added later is drawn apart.
+    sets in ``tasks`` belong to; ``worth`` is how far vanilla runs fall without their adapters,
+    ``level`` the first task's score. The noise of what was added later is drawn apart.
     """
     rng, more, third = (np.random.default_rng(seed) for seed in (7, 8, 9))
     found: dict[str, list[Path]] = {stage: [] for stage in COLUMNS}
@@ -70,7 +71,7 @@ def make_records(
     def score(base: float, rng: np.random.Generator = rng) -> float:
         return float(np.clip(round((base + noise * rng.normal()) * 400) / 400, 0, 1))
 
-    level = {task: 0.72 + 0.04 * i for i, task in enumerate(tasks)}
+    levels = {task: level + 0.04 * i for i, task in enumerate(tasks)}
     for adapter in adapters:
         for strategy in strategies:
             coto = (share_of_gain or {}).get(strategy, float(strategy != "vanilla"))
@@ -79,7 +80,7 @@ def make_records(
                 here = {**arm, "task": task}
                 for seed in seeds:
                     for i, lr in enumerate(lrs):
-                        top = level[task] + single_gain * coto - 0.03 * abs(i - len(lrs) // 2)
+                        top = levels[task] + single_gain * coto - 0.03 * abs(i - len(lrs) // 2)
                         flag = "collapsed" if collapsed and task == tasks[0] and seed == 0 else ""
                         run = {**here, "lr": lr, "seed": seed, "n": 400, "flag": flag}
                         rows = [
@@ -91,16 +92,16 @@ def make_records(
                         name = f"{task}-{adapter}-{strategy}-{lr:g}-{seed}"
                         write("train", name, rows, training={"steps": 300})
                         bare = {k: v for k, v in run.items() if k != "flag"}
-                        bare |= {"value": score(level[task] - worth, third)}
+                        bare |= {"value": score(levels[task] - worth, third)}
                         write("none", name, [bare])
                     rows = [
                         {**here, "seed": seed, "keep": keep, "method": "structured"}
                         | {"sparsity": 1 - KEPT.get(keep, 6) / 18}
                         | {"adapters_kept": KEPT.get(keep, 6), "adapters_total": 18}
                         | {
-                            "value": score(level[task])
+                            "value": score(levels[task])
                             if keep == "all"
-                            else score(level[task] - 0.13 + prune_gain * coto)
+                            else score(levels[task] - 0.13 + prune_gain * coto)
                         }
                         for keep in KEEP
                     ]
@@ -121,14 +122,14 @@ def make_records(
                                 dip = 4 * w * (1 - w) * (sag - merge_gain * coto * sag / 0.18)
                                 rows.append(
                                     {**here, "seeds": f"{a}-{b}", "operator": operator, "weight": w}
-                                    | {"value": score(level[task] - dip)}
+                                    | {"value": score(levels[task] - dip)}
                                 )
                         write("interpolate", f"{task}-{adapter}-{strategy}-{a}-{b}", rows)
             if len(seeds) == 3:
                 rows = [
                     {**arm, "task": task, "seeds": "-".join(map(str, seeds))}
                     | {"operator": operator, "weight": 1 / 3}
-                    | {"value": score(level[task] - 0.2 + merge_gain * coto, more)}
+                    | {"value": score(levels[task] - 0.2 + merge_gain * coto, more)}
                     for operator in ("fusion", "ensemble")
                     for task in tasks
                 ]
@@ -140,7 +141,7 @@ def make_records(
                     [
                         {**arm, "task": task, "seeds": label, "share": share}
                         | {"quantity": quantity}
-                        | {"value": score(0.3 + (level[task] - 0.3) * share - drop, more)}
+                        | {"value": score(0.3 + (levels[task] - 0.3) * share - drop, more)}
                         for task in tasks
                         for share in snapshots
                         for quantity, labels, drop in (
@@ -161,7 +162,7 @@ def make_records(
                         "operator": operator,
                         "merged_tasks": len(tasks),
                     }
-                    | {"value": score(level[task] - sag + merge_gain * coto)}
+                    | {"value": score(levels[task] - sag + merge_gain * coto)}
                     for operator, sag in (("fusion", 0.15), ("ensemble", 0.1))
                     for task in tasks
                 ]

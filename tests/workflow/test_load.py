@@ -101,6 +101,12 @@ def test_every_shipped_config_is_valid(name):
         ("studies/strategies/strategies", ["cotto"], ["studies.strategies.strategies[0]", "coto"]),
         ("studies/glue", {"suite": "images"}, ["studies.glue: expected a name"]),
         ("studies/schedules/snapshots", [0.0], ["schedules.snapshots[0] = 0.0", "greater than 0"]),
+        ("studies/dependence/steps", [0.5, 0.5], ["dependence.steps = [0.5, 0.5]", "twice"]),
+        ("studies/dependence/steps", [1.5], ["dependence.steps[0] = 1.5", "less than or equal"]),
+        ("studies/dependence/steps", [0.001], ["dependence.steps = [0.001]", "a step or more"]),
+        ("studies/dependence/learning_rates", [0.1, 0.1], ["dependence.learning_rates", "twice"]),
+        ("studies/dependence/strategies", ["coto"], ["dependence.strategies", "vanilla and coto"]),
+        ("studies/dependence/snapshots", [0.5], ["dependence.snapshots = [0.5]", "beside steps"]),
         ("suites/commonsense/evaluation/protocols", ["rank"], ["protocols[0]", '"rank"']),
         (
             "suites/glue/merging",

@@ -33,7 +33,7 @@ CONFIG = {
         "images": None,
         "commonsense": None,
     },
-    "studies": {"strategies": None, "schedules": None, "lr_sweep": None},
+    "studies": {"strategies": None, "schedules": None, "lr_sweep": None, "dependence": None},
 }
 FILES = ("tables/norms.csv", "figures/norms.svg", "claims.json")
 
