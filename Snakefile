@@ -3,6 +3,7 @@
 snakemake                    everything, with the laptop's config.yaml
 snakemake tables             only the tables; likewise figures, claims, or a suite by its name
 snakemake --configfile configs/smoke.yaml
+snakemake learning_rates --configfile configs/lr-search.yaml
 """
 
 import sys
@@ -73,3 +74,4 @@ rule all:
         tables=rules.tables.input,
         figures=rules.figures.input,
         claims=rules.claims.output,
+        rates=ask.refused(),

@@ -64,6 +64,31 @@ rule claims:
         ask.shell
 
 
+rule learning_rates:
+    input:
+        records=ask.report_inputs("learning_rates"),
+        # Made first: what it shows is needed where this job refuses an end of a grid.
+        table=ask.made("table_learning_rate"),
+    output:
+        **ask.outputs(REPORTS["learning_rates"]),
+    log:
+        ask.log(REPORTS["learning_rates"]),
+    benchmark:
+        ask.benchmark(REPORTS["learning_rates"])
+    conda:
+        "../envs/coto.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=20,
+    params:
+        command="learning_rates",
+        settings=lambda w: ask.report_settings("learning_rates"),
+        code=lambda w: ask.report_code("learning_rates"),
+    shell:
+        ask.shell
+
+
 rule tables:
     input:
         ask.all_of("table"),

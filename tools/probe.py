@@ -6,21 +6,17 @@ part. Prints a table in Markdown, which the backbone's model card quotes.
 """
 
 import argparse
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from coto.models.images import vit
 from coto.models.images.pictures import Pictures
+from coto.models.probe import STRENGTHS, fitted
 from coto.models.settings import Backbone
 from coto.tasks.images import ImageTask
 from coto.tasks.load import load_task
@@ -28,8 +24,6 @@ from coto.tasks.registry import TASKS
 from coto.tasks.splits import draw
 
 GLYPHS = Path(__file__).parents[1] / "coto/models/images/glyphs"
-STRENGTHS = (0.001, 0.01, 0.1, 1.0)
-"""Inverse regularisation strengths that are tried, on standardised inputs."""
 
 
 class Probe:
@@ -73,14 +67,11 @@ class Probe:
 
 def regression(inputs: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> float:
     """Test accuracy of the logistic regression that does best on the validation part."""
-    fitted = []
+    found = []
     for strength in STRENGTHS:
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(inputs["train"], labels["train"])
-        fitted.append((model.score(inputs["validation"], labels["validation"]), -strength, model))
-    *_, best = max(fitted, key=lambda entry: entry[:2])
+        model = fitted(inputs["train"], labels["train"], strength)
+        found.append((model.score(inputs["validation"], labels["validation"]), -strength, model))
+    *_, best = max(found, key=lambda entry: entry[:2])
     return float(best.score(inputs["test"], labels["test"]))
 
 

@@ -174,6 +174,11 @@ class Report(Model):
     statistics: Statistics = Field(
         default_factory=Statistics, description="Intervals and verdicts."
     )
+    learning_rate_edge: Literal["flag", "error"] = Field(
+        "flag",
+        description="What a best learning rate at an end of its grid is, beyond which a better one "
+        "may lie. error: the run ends with one line for each such arm, after its table of rates.",
+    )
 
 
 class Config(Model):

@@ -15,8 +15,14 @@ from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure
 
 from coto.config.models import Tables
-from coto.findings.study_paper import GENERALIZATION, HALF, PRUNING
-from coto.findings.study_values import rate_of, runs_of, values_of
+from coto.findings.study_quantities import (
+    GENERALIZATION,
+    HALF,
+    PRUNING,
+    rate_of,
+    runs_of,
+    values_of,
+)
 from coto.report import tables
 from coto.report.comparison import compare, overall
 from coto.report.drawing import legend_above, look, message, new_figure
@@ -118,13 +124,17 @@ def dependence_table(study: Dependence, settings: Settings, style: Tables) -> Ta
     display = []
     for adapter in ranked("adapter", list(lines["adapter"])):
         arms = at(lines, adapter=adapter)
-        for (length, lr), part in arms.groupby(["length", "lr"], dropna=False):
-            rate = "each arm's own" if pd.isna(lr) else f"{lr:g}"
+        places = arms[["length", "lr"]].drop_duplicates().sort_values(["length", "lr"])
+        for length, lr in places.to_numpy(float):
+            # No rate equals no rate.
+            same = arms["lr"].isna() if np.isnan(lr) else arms["lr"] == lr
+            part = arms[same & (arms["length"] == length)]
+            rate = "each arm's own" if np.isnan(lr) else f"{lr:g}"
             line = {"adapter": adapter, "steps": percent(length), "learning rate": rate}
             for quantity, heading in SHOWN.items():
                 line |= _cells(at(part, quantity=quantity), heading, style)
-            best = at(part, best=True)["strategy"].unique()
-            display.append({**line, "best on validation": ", ".join(ranked("strategy", best))})
+            best = ranked("strategy", list(at(part, best=True)["strategy"]))
+            display.append({**line, "best on validation": ", ".join(best)})
     unusual = {
         tables.TWO_VALUES: (lines["n_values"] == 2).any(),
         tables.COLLAPSED: (lines["flagged"] > 0).any(),
@@ -145,21 +155,14 @@ def percent(length: float) -> str:
 
 
 def _cells(lines: pd.DataFrame, heading: str, style: Tables) -> dict[str, str]:
-    """Means of both arms, and the effect with its interval; empty where nothing was measured."""
-    means = lines.set_index("strategy")
-    if lines.empty:
-        return {heading: "", f"{heading}: effect": ""}
-    texts = [
-        cell(means.loc[arm, "mean"], style.decimals)
-        + (tables.FLAG if means.loc[arm, "flagged"] else "")
-        for arm in (BASELINE, STRATEGY)
-        if arm in means.index
-    ]
-    effect = ""
-    if STRATEGY in means.index:
-        ours = means.loc[STRATEGY]
-        bounds = (ours["difference_low"], ours["difference_high"])
-        effect = cell(ours["difference"], style.decimals, bounds, signed=True)
+    """Means of vanilla and CoTo, and the effect with its interval; empty without measurements."""
+    texts, effect = [], ""
+    for _, line in lines.iterrows():
+        mark = tables.FLAG if line["flagged"] else ""
+        texts.append(cell(line["mean"], style.decimals) + mark)
+        if line["strategy"] == STRATEGY:
+            bounds = (line["difference_low"], line["difference_high"])
+            effect = cell(line["difference"], style.decimals, bounds, signed=True)
     return {heading: " → ".join(texts), f"{heading}: effect": effect}
 
 
@@ -212,8 +215,8 @@ def _draw_effects(axes: Panel, lines: pd.DataFrame, lengths: Sequence[float]) ->
     axes.set_xscale("log")
     axes.axhline(0, color="#444444", linewidth=1.0)
     if lines.empty:  # such as merges of a single seed
-        middle = {"ha": "center", "va": "center", "transform": axes.transAxes}
-        axes.text(0.5, 0.5, "not measured", **middle)
+        middle = axes.transAxes
+        axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=middle)
         return
     rates = sorted(lines["lr"].unique())
     ratio = min((b / a for a, b in pairwise(rates)), default=1.0)
@@ -232,8 +235,12 @@ def _draw_effects(axes: Panel, lines: pd.DataFrame, lengths: Sequence[float]) ->
             path["lr"].to_numpy(float) * ratio ** (0.12 * (i - (len(lengths) - 1) / 2)),
             mean,
             yerr=[mean - low, high - mean],
-            **{"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.4},
-            **{"elinewidth": 0.9, "capsize": 2},
+            color=colour,
+            marker=marker,
+            markersize=4,
+            linewidth=1.4,
+            elinewidth=0.9,
+            capsize=2,
             label=f"{names[i]} of the steps",
         )
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates])

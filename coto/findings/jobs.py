@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from coto.config.models import Facts, Figures, Strategy, Tables
 from coto.config.plan import Plan
@@ -51,6 +51,12 @@ class FigureSettings(ReportSettings):
     style: Figures
 
 
+class RatesSettings(ReportSettings):
+    """The learning rates that do best."""
+
+    edge: Literal["flag", "error"]
+
+
 class StudySettings(ReportSettings):
     """A study's table and figure."""
 
@@ -84,6 +90,13 @@ def make_claims(job: Job[ReportSettings]) -> None:
 
     folder = job.outputs["markdown"].parent
     make.make_claims(_records(job), folder, job.settings.statistics, answers=True)
+
+
+def make_rates(job: Job[RatesSettings]) -> None:
+    """Write the learning rates that do best, in the form of a configuration."""
+    from coto.findings import make
+
+    make.make_rates(_records(job), job.outputs["yaml"], job.settings.edge)
 
 
 def make_study(job: Job[StudySettings]) -> None:
@@ -176,5 +189,14 @@ REPORTS.add(
             "latex": "studies/{study}.tex",
         },
         run=make_study,
+    )
+)
+REPORTS.add(
+    Command(
+        name="learning_rates",
+        summary="write the learning rates that do best, and refuse an end of a grid",
+        settings=RatesSettings,
+        outputs={"yaml": "learning_rates.yaml"},
+        run=make_rates,
     )
 )

@@ -5,27 +5,51 @@ malformed record, an arm without one chosen learning rate and an unknown name ra
 :class:`CotoError`.
 """
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from coto.config.models import Figures, Tables
+from coto.errors import CotoError
 from coto.findings import FIGURES, TABLES, dependence, load_all, studies
 from coto.findings.items import load_items
-from coto.findings.study_values import form_of
+from coto.findings.rates import beyond, edge_note, in_config_form, report_lines
+from coto.findings.study_quantities import form_of
 from coto.report.drawing import Strategies, write_figure
 from coto.report.quantities import single_scores
 from coto.report.records import Records, load_frames
 from coto.report.settings import Axes, Settings
 from coto.report.verdicts import evaluate
-from coto.report.writing import write_claims, write_table
+from coto.report.writing import write_atomically, write_claims, write_table
+
+log = logging.getLogger(__name__)
 
 
 def make_table(
     name: str, records: Records, stem: Path, style: Tables, settings: Settings
 ) -> list[Path]:
     """Write a table as ``stem.csv``, ``.md`` and ``.tex``."""
-    return write_table(TABLES[name].load()(load_frames(records), settings, style), stem, style)
+    frames = load_frames(records)
+    table = TABLES[name].load()(frames, settings, style)
+    if name != "learning_rate" and (note := edge_note(frames, set(table.data.get("suite", ())))):
+        table = replace(table, notes=(*table.notes, note))
+    return write_table(table, stem, style)
+
+
+def make_rates(records: Records, file: Path, edge: str) -> None:
+    """Write the best rate of every arm in the form of a configuration.
+
+    Raises:
+        CotoError: if `edge` is ``error`` and a best rate is at an end of its grid; one line each.
+    """
+    train = load_frames(records)["train"]
+    for line in report_lines(train):
+        log.info("%s", line)
+    if edge == "error" and (lines := beyond(train)):
+        raise CotoError("\n".join(lines))
+    write_atomically(file, in_config_form(train))
 
 
 def make_figure(

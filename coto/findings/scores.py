@@ -10,42 +10,48 @@ from coto.config.models import Tables
 from coto.findings.items import ITEM_COLUMNS, over_items
 from coto.findings.merging.quantities import midpoints
 from coto.findings.pruning import every_other
+from coto.findings.untrained import NOTES, displayed, with_baselines, with_none
 from coto.report import quantities, tables
 from coto.report.claim import CLAIMS, POOLED, Claim, by_operator
 from coto.report.comparison import AVERAGE, compare
 from coto.report.paper import PAPER_NAMES, Reported, glue
-from coto.report.quantities import ARM, against_strongest, headline, single_scores
+from coto.report.quantities import against_strongest, headline, single_scores
 from coto.report.records import Frames
-from coto.report.settings import Settings, descriptions
-from coto.report.tables import Block, cell, table
+from coto.report.settings import Settings
+from coto.report.tables import Block, table
 from coto.report.writing import Table
 
 
-@table("single_task", needs=("baseline", "train", "select"))
+@table("single_task", needs=("baseline", "train", "none", "select"))
 def single_task(frames: Frames, settings: Settings, style: Tables) -> Table:
-    """Headline score of every arm on the test part of its task.
+    """Headline score of every arm on the test part of its task, beside what no adapter gives.
 
     The learning rate is the one that the validation part chose. Means are in percent, with the
-    number of seeds and intervals in brackets; full precision and single tasks are in the CSV. Lines
-    with *no training* say what the bare backbone, the most frequent answer and guessing give. The
-    paper's averages over tasks of the same kind stand below as context, with their source.
+    number of seeds and intervals in brackets; full precision and single tasks are in the CSV.
+    *none* is the same runs with every adapter removed: what is above it is the adapters' worth.
+    *probe* is a linear probe on the frozen backbone. The paper's averages over tasks of the same
+    kind stand below as context, with their source.
     """
+    title = "Single-task scores on the test part"
     rows = quantities.test_scores(frames)
+    if rows.empty:
+        return tables.empty(title, "No run was scored on its test part.")
     main = compare(headline(rows), settings)
     other = compare(rows[~rows["headline"].astype(bool)], settings, ["metric"], average=False)
     other = other.loc[:, ~other.columns.duplicated()]
-    lines = with_single_task(with_baselines(main, frames.get("baseline")), settings)
+    trained = with_none(main, frames, settings)
+    lines = with_single_task(with_baselines(trained, frames.get("baseline")), settings)
     # A suite's lines together, in the order in which they stand.
     order = pd.Index(lines["suite"].unique()).get_indexer
     lines = lines.sort_values("suite", key=order, kind="stable", ignore_index=True)
-    more = [NOTE] if (lines["kind"] == "baseline").any() else []
+    kinds = set(lines["kind"])
+    more = [text for kind, text in NOTES.items() if kind in kinds]
     more += _truncated(headline(rows))
     more.append("The CSV also has the metrics that are not a task's headline.")
-    index = {"adapter": "adapter", "task": "task", "metric": "metric"}
     return Table(
-        "Single-task scores on the test part",
-        pd.concat([part for part in (lines, other) if len(part)]) if len(lines) else lines,
-        tables.side_by_side(lines, index, style.decimals),
+        title,
+        pd.concat([part for part in (lines, other) if len(part)]),
+        displayed(lines, style),
         tables.notes(settings, lines, *more),
     )
 
@@ -58,78 +64,6 @@ def _truncated(rows: pd.DataFrame) -> list[str]:
         return []
     shares = (f"{suite} {row['truncated'] / row['n']:.2%}" for suite, row in cut.iterrows())
     return [f"Test items that were cut to what the model may read: {', '.join(shares)}."]
-
-
-@table("learning_rate", needs=("train", "select"))
-def learning_rate(frames: Frames, settings: Settings, style: Tables) -> Table:
-    """Validation score of every learning rate that was tried, and the one that is used.
-
-    The test part has no say in the choice.
-    """
-    title = "Learning rates, chosen on the validation part"
-    train = headline(frames["train"])
-    train = train[train["split"] == "validation"]
-    if train.empty:
-        return tables.empty(title, "No validation scores.")
-    used = quantities.final_runs(frames["train"], frames["select"])[[*ARM, "lr"]].drop_duplicates()
-    tidy = compare(train, settings, ["lr"], average=False)
-    tidy = tidy.merge(used.assign(selected=True), on=[*ARM, "lr"], how="left")
-    tidy["selected"] = tidy["selected"].notna()
-    order = ["suite", "adapter", "task", "strategy", "lr"]
-    tidy = tables.ordered(tidy.sort_values(order, kind="stable"))
-    display = tables.displayed(
-        {
-            **{name: line[name] for name in ("suite", "adapter", "task", "strategy")},
-            "learning rate": f"{line['lr']:g}",
-            "validation score": cell(line["mean"], style.decimals, (line["low"], line["high"])),
-            "seeds": str(line["n_seeds"]),
-            "used": "yes" if line["selected"] else "",
-        }
-        for _, line in tidy.iterrows()
-    )
-    several = tidy.groupby(ARM)["lr"].nunique().max() > 1
-    note = (
-        "Each arm uses the rate with the best mean validation score; the test part has no say."
-        if several
-        else "One learning rate per arm: there was nothing to choose in this run."
-    )
-    suites = list(dict.fromkeys(tidy["suite"]))
-    percent = tables.PERCENT.format(level=100 * settings.confidence)
-    return Table(title, tidy, display, (percent, note, *descriptions(suites, settings)))
-
-
-# In the order in which they are shown.
-METHODS = {"zero-shot": "zero-shot", "majority": "majority class", "random": "random guessing"}
-NOTE = (
-    "no training: zero-shot is the bare backbone, majority class answers every item with what is "
-    "most frequent in the training part (in the test part, where training has no such items), "
-    "random guessing is its expected score."
-)
-
-
-def with_baselines(tidy: pd.DataFrame, baseline: pd.DataFrame | None) -> pd.DataFrame:
-    """Append lines of kind ``baseline`` from its rows; their ``adapter`` is the method's name.
-
-    They are single values per task, without seeds, interval and difference, and have an average
-    where every task of the suite has a value.
-    """
-    if baseline is None or baseline.empty:
-        return tidy
-    lines: list[dict[str, Any]] = []
-    for suite, trained in tidy.groupby("suite", sort=False):
-        average = trained[trained["task"] == AVERAGE]
-        for method, name in METHODS.items():
-            rows = baseline[(baseline["suite"] == suite) & (baseline["method"] == method)]
-            rows = headline(rows).sort_values("task")
-            values = rows[["task", "metric", "value", "n"]].to_numpy().tolist()
-            if len(average) and {AVERAGE, *rows["task"]} == set(trained["task"]):
-                ends = rows["value"].mean(), rows["n"].sum()
-                values.append([AVERAGE, average["metric"].iloc[0], *ends])
-            place = {"suite": suite, "adapter": name, "strategy": method}
-            place |= {"kind": "baseline", "flagged": 0, "source": "this run"}
-            columns = ("task", "metric", "mean", "n_test")
-            lines += [place | dict(zip(columns, line, strict=True)) for line in values]
-    return tables.append_lines(tidy, lines)
 
 
 def _both(names: str) -> dict[str, tuple[str, str]]:

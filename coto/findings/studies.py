@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from coto.config.models import Tables
-from coto.findings.study_paper import (
+from coto.findings.study_quantities import (
     CURVES,
     EVERY_OTHER,
     GENERALIZATION,
@@ -22,9 +22,11 @@ from coto.findings.study_paper import (
     RATIOS,
     SHOWN,
     Form,
+    form_of,
     paper_lines,
+    rate_of,
+    values_of,
 )
-from coto.findings.study_values import form_of, rate_of, values_of
 from coto.report import quantities, tables
 from coto.report.comparison import compare, effect, overall, paired
 from coto.report.drawing import LIGHT, legend_above, message, new_figure

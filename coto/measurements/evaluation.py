@@ -44,7 +44,7 @@ class Evaluator:
             task: _first(job.rows(settings.home, task, "test"), limit) for task in settings.tasks
         }
         self._prototypes = {
-            task: prototype_rows(job, settings.loading, settings.suite, task)
+            task: prototype_rows(job, settings.loading, settings.home, task)
             for task in settings.tasks
         }
 

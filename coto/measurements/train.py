@@ -86,13 +86,14 @@ def run(job: base.Job[Settings]) -> None:
         name: getattr(settings, name) for name in ("suite", "adapter", "strategy", "lr", "seed")
     }
     results = []
-    for split in ("validation", "test"):
+    splits = ("validation", "test") if settings.loading.evaluation.test else ("validation",)
+    for split in splits:
         rows = job.rows(settings.suite, task.name, split)
         scores = model.score(trained.model, task, rows)
         results += job.score_rows(task, scores, split, **coordinates, split=split)
     with adapters_off(trained.model):
-        bare = model.score(trained.model, task, rows)  # the test part, the last one above
-    none = job.score_rows(task, bare, "test, adapters removed", **coordinates)
+        bare = model.score(trained.model, task, rows)  # of the part that was scored last
+    none = job.score_rows(task, bare, f"{split}, adapters removed", **coordinates, split=split)
     with record.atomic(job.outputs["answers"]) as temporary:
         items = pd.concat([one.items.assign(task=one.task) for one in scores])
         items.to_parquet(temporary, index=False, compression="zstd")
@@ -273,7 +274,7 @@ TRAIN: base.Measurement[Settings] = base.MEASUREMENTS.add(
                 {**base.ARM, "lr": float, "seed": int, "stack": str, "layer": int, "share": float},
                 {"norm": float, "norm_active": float, "steps_active": int, "steps": int},
             ),
-            "none": base.scores_by(lr=float, seed=int),
+            "none": base.scores_by(lr=float, seed=int, split=str),
         },
         blocks=_runs,
         build=_settings,

@@ -14,12 +14,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from math import nan
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from coto.device import Compute
 from coto.errors import CotoError
@@ -109,6 +110,13 @@ class TaskModel(ABC):
         CotoError if an output is not finite.
         """
 
+    def features(self, task: Task, rows: pd.DataFrame) -> np.ndarray | None:
+        """What a linear probe reads of :attr:`model` without adapters: (rows, dimensions), fp32.
+
+        None if the family has no such features.
+        """
+        return None
+
     def replayable(self) -> AbstractContextManager[None]:
         """Score, inside, so that blocks may be replayed (:class:`coto.models.weights.Replay`)."""
         return nullcontext()
@@ -116,6 +124,29 @@ class TaskModel(ABC):
     def replays_all(self, rows: pd.DataFrame) -> bool:
         """Whether :meth:`score` gives all that it can give on these rows while blocks replay."""
         return True
+
+
+class HeadInput(nn.Module):
+    """A model whose ``logits`` are what its head reads, (items, dimensions).
+
+    Of a sequence it is the first token, as heads of encoders read it.
+    """
+
+    def __init__(self, model: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.model, self._read = model, list[Tensor]()
+        self._hook = head.register_forward_pre_hook(lambda _, inputs: self._read.append(inputs[0]))
+
+    def forward(self, **inputs: Any) -> SimpleNamespace:
+        """Run the model up to its end; the head's own answer is not needed."""
+        self._read.clear()
+        self.model(**inputs)
+        read = self._read[0]
+        return SimpleNamespace(logits=read[:, 0] if read.ndim == 3 else read)
+
+    def remove(self) -> None:
+        """Leave the model as it was."""
+        self._hook.remove()
 
 
 def load_model(

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from coto.device import Compute
-from coto.models.base import Scores, TaskModel, TrainingSet, load_pretrained
+from coto.models.base import HeadInput, Scores, TaskModel, TrainingSet, load_pretrained
 from coto.models.batches import token_batches
 from coto.models.scoring import scored
 from coto.models.settings import Backbone, Loading
@@ -105,6 +105,7 @@ class TextClassifier(TaskModel):
         self.model, self._tokenizer, self.heads = load(
             loading.backbone, self._compute.device, num_labels=width, seed=self._seed, dropout=rate
         )
+        self._head = self.heads[0]
         # The rows of a task that were encoded last: operators score the same ones many times.
         self._encoded: dict[str, tuple[pd.DataFrame, Encoded]] = {}
 
@@ -126,6 +127,16 @@ class TextClassifier(TaskModel):
         room, truth = self._evaluation.batch_tokens, np.asarray(labels)
         logits = predict(model, inputs, self._tokenizer, self._compute, room)
         return [scored(task, rows, logits, truth, task.num_labels, truncated=truncated)]
+
+    def features(self, task: Task, rows: pd.DataFrame) -> np.ndarray:
+        """What the head reads, (rows, dimensions), fp32: of the first token, or pooled."""
+        inputs = self._encode(task, rows).inputs
+        reader = HeadInput(self.model, self.model.get_submodule(self._head))
+        try:
+            room = self._evaluation.batch_tokens
+            return predict(reader, inputs, self._tokenizer, self._compute, room)
+        finally:
+            reader.remove()
 
     def _encode(self, task: Task, rows: pd.DataFrame) -> Encoded:
         known, encoded = self._encoded.get(task.name, (None, None))

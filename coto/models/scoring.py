@@ -1,5 +1,6 @@
 """Scores of classifiers with `evaluate`, by a metric module that needs no hub; chance levels."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import evaluate
@@ -92,7 +93,7 @@ def chance(task: Task, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, lis
             if part["choices"].map(len).all():
                 found.append(_of_choices(str(name), train, part))
     elif pd.api.types.is_integer_dtype(train["label"]):
-        names = getattr(task, "label_names", test.attrs.get("class_names", ()))
+        names = class_names(task, test)
         guessed = np.full(len(test), 1 / (len(names) or train["label"].nunique()))
         given = train["label"].mode().iloc[0]
         found.append(_by_chance(task.name, test, test["label"], given, guessed))
@@ -106,16 +107,28 @@ def _of_choices(name: str, train: pd.DataFrame, test: pd.DataFrame) -> tuple[Sco
     Training rows of LLM-Adapters do not say their set: those with the same choices count. Where
     there is none of them, the test part's own most frequent place is given.
     """
+    known, place = training_rows_of(name, train, test), places(test)
+    given = (place if known.empty else places(known)).mode().iloc[0]
+    return _by_chance(name, test, place, given, 1 / test["choices"].map(len).to_numpy())
+
+
+def training_rows_of(name: str, train: pd.DataFrame, test: pd.DataFrame) -> pd.DataFrame:
+    """The training rows of an evaluation set; where they do not say it, those with its choices."""
     known = train[train["set"] == name]
     if known.empty:
         spelled = test["choices"].map("/".join)
         known = train[train["choices"].map("/".join).isin(set(spelled))]
-    place = _places(test)
-    given = (place if known.empty else _places(known)).mode().iloc[0]
-    return _by_chance(name, test, place, given, 1 / test["choices"].map(len).to_numpy())
+    return known
 
 
-def _places(rows: pd.DataFrame) -> pd.Series:
+def class_names(task: Task, rows: pd.DataFrame) -> Sequence[str]:
+    """Names of a classification task's classes; empty where nothing says them."""
+    names: Sequence[str] = getattr(task, "label_names", rows.attrs.get("class_names", ()))
+    return names
+
+
+def places(rows: pd.DataFrame) -> pd.Series:
+    """Where the right answer of each row is among its choices."""
     pairs = zip(rows["choices"], rows["answer"], strict=True)
     return pd.Series([list(c).index(a) for c, a in pairs], index=rows.index, dtype="int64")
 

@@ -153,6 +153,11 @@ class Evaluation(Model):
     )
     beams: Positive = Field(4, description="Beams of generation.")
     max_new_tokens: Positive = Field(32, description="Longest generated answer, in tokens.")
+    test: bool = Field(
+        True,
+        description="Whether runs are scored on the test part after training. A search for "
+        "learning rates needs the validation part only.",
+    )
     standard: tuple[str, ...] = Field(
         (), description="Language models: built-in tasks of lm-eval to score as well."
     )

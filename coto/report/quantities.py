@@ -121,7 +121,7 @@ def worth_of_adapters(frames: Frames) -> pd.DataFrame:
     """
     whole = single_scores(frames).rename(columns={"value": "all"})
     bare = headline(frames["none"]).rename(columns={"value": "none"})
-    place = [*RUN, "trained_on", "lr", "metric"]
+    place = [*RUN, "trained_on", "lr", "split", "metric"]
     both = whole[[*place, "all"]].merge(bare[[*place, "none"]], on=place)
     return both[[*RUN, "all", "none"]]
 

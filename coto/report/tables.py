@@ -17,7 +17,6 @@ from coto.report.settings import Settings, descriptions
 from coto.report.writing import Table
 
 FLAG = " †"
-UNTRAINED = "no training"
 UNDEFINED = "—"
 # Units: fractions are shown as percent, shares of runs as counts, all else as it is.
 FRACTION, RUNS = "fraction", "runs"
@@ -50,30 +49,28 @@ def cell(
 def side_by_side(tidy: pd.DataFrame, index: dict[str, str], decimals: int) -> pd.DataFrame:
     """Text of a comparison: one line per place, one column per strategy, then the differences.
 
-    Lines of kind ``baseline`` stand in a column of their own; those of kind ``gap`` say that an
-    operator is not defined there. ``tidy`` has the lines of :func:`compare` and the ``unit`` of
-    what is no fraction; ``index`` the headings of the columns that identify a line.
+    Lines of kind ``gap`` say that an operator is not defined there. ``tidy`` has the lines of
+    :func:`compare` and the ``unit`` of what is no fraction; ``index`` the headings of the columns
+    that identify a line.
     """
     if tidy["suite"].nunique() > 1:
         index = {"suite": "suite", **index}
-    untrained = tidy["kind"] == "baseline"
-    strategies = ranked("strategy", list(tidy.loc[~untrained, "strategy"]))
+    strategies = ranked("strategy", list(tidy["strategy"]))
     lines = []
     for _, place in tidy.groupby(["suite", *(c for c in index if c != "suite")], sort=False):
         first, measured = place.iloc[0], place[place["kind"] == "measured"]
         line: dict[str, str] = {heading: str(first[column]) for column, heading in index.items()}
         line["seeds"] = str(int(measured["n_seeds"].min())) if len(measured) else ""
         for _, arm in place.iterrows():
-            column = UNTRAINED if arm["kind"] == "baseline" else arm["strategy"]
-            line[column] = _text(arm, decimals)
+            line[arm["strategy"]] = _text(arm, decimals)
             if math.isfinite(arm["difference"]):
                 bounds = (arm["difference_low"], arm["difference_high"])
                 gap = cell(arm["difference"], bounds=bounds, signed=True, **_form(arm, decimals))
-                line[f"{column} − {BASELINE}"] = gap
+                line[f"{arm['strategy']} − {BASELINE}"] = gap
         line["source"] = first["source"]
         lines.append(line)
     compared = set(tidy.loc[tidy["difference"].notna(), "strategy"])
-    columns = [*index.values(), "seeds", *([UNTRAINED] if untrained.any() else []), *strategies]
+    columns = [*index.values(), "seeds", *strategies]
     columns += [f"{name} − {BASELINE}" for name in strategies if name in compared]
     return pd.DataFrame(lines, columns=[*columns, "source"]).fillna("")
 

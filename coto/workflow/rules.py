@@ -18,6 +18,7 @@ from coto.findings import FIGURES, TABLES
 from coto.findings.jobs import (
     REPORTS,
     FigureSettings,
+    RatesSettings,
     ReportSettings,
     StudySettings,
     TableSettings,
@@ -166,6 +167,9 @@ class Rules:
         untestable = judged.model_copy(update={"impossible": impossible(plan)})
         every = ReportSettings(records=all_records(plan, suites), statistics=untestable)
         found["claims"] = Report("claims", "", every, "coto.findings:CLAIMS.add")
+        shared = {"records": records_of(plan, ("train",), suites), "statistics": judged}
+        rates = RatesSettings(edge=config.report.learning_rate_edge, **shared)
+        found["learning_rates"] = Report("learning_rates", "", rates)
         for name in plan.studied:
             found[name] = Report("study", name, self._study(name))
         return found
@@ -224,6 +228,11 @@ class Rules:
         names = [name for name, report in self.reports.items() if report.command == kind]
         return [file for name in names for file in self.made(name)]
 
+    def refused(self) -> list[str]:
+        """What a complete run makes only to refuse learning rates at an end of their grids."""
+        asked = self.plan.config.report.learning_rate_edge == "error"
+        return self.made("learning_rates") if asked else []
+
     def made(self, target: str) -> list[str]:
         """Files of a job of the report."""
         report = self.reports[target]
@@ -233,7 +242,7 @@ class Rules:
     def targets(self) -> dict[str, list[str]]:
         """Files by the names that a person asks for: single tables and figures, also by the
         authors' number; suites; and what there is of the authors' studies."""
-        names = {target: target for target in self.reports if target != "claims"}
+        names = {target: target for target in self.reports if target not in REPORTS}
         for kind, catalogue in (("table", TABLES), ("figure", FIGURES)):
             numbered = [one for one in catalogue.values() if one.rebuttal]
             names |= {f"{kind}_{one.rebuttal}": f"{kind}_{one.name}" for one in numbered}

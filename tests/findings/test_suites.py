@@ -99,8 +99,8 @@ def test_every_suite_has_a_section_with_its_own_columns(folder: Path) -> None:
     single = sections((folder / "tables" / "single_task.md").read_text())
     assert "dropout − vanilla" in single["images"]
     assert "dropout" not in single["glue"]
-    assert "no training" in single["commonsense"]
-    assert "no training" not in single["glue"]  # its baselines were not measured
+    assert "majority class" in single["commonsense"]
+    assert "majority class" not in single["glue"]  # its baselines were not measured
 
 
 def test_notes_say_how_each_suite_was_trained_and_scored(folder: Path) -> None:
@@ -125,7 +125,26 @@ def test_baselines_stand_beside_what_was_trained(three: Records, folder: Path) -
     zero = lines[(lines["strategy"] == "zero-shot") & (lines["task"] == AVERAGE)]
     assert zero["mean"].tolist() == [pytest.approx((0.50 + 0.51) / 2)]
     text = sections((folder / "tables" / "single_task.md").read_text())["commonsense"]
-    assert "| majority class | cloze | accuracy | | 51.0 |" in text
+    header, _, *rows = [line.split(" | ") for line in text.splitlines() if line.startswith("|")]
+    (cloze,) = [row for row in rows if row[1] == "cloze"]
+    line = dict(zip(header, cloze, strict=True))
+    bare = [
+        row["value"]
+        for path in three["none"]
+        for row in json.loads(path.read_text())["rows"]
+        if (row["suite"], row["task"], row["strategy"]) == ("commonsense", "cloze", "coto")
+    ]
+    assert line["none (coto)"] == f"{100 * sum(bare) / len(bare):.1f}"
+    values = {row["method"]: row["value"] for row in rows_of(three, "commonsense", "cloze")}
+    assert line["majority class"] == f"{100 * values['majority']:.1f}"
+    assert line["zero-shot"] == f"{100 * values['zero-shot']:.1f}"
+    assert "random guessing" not in line  # in the CSV, as the note says
+    assert list(line).index("none (vanilla)") < list(line).index("vanilla")
+
+
+def rows_of(records: Records, suite: str, task: str) -> list[dict[str, Any]]:
+    rows = [row for path in records["baseline"] for row in json.loads(path.read_text())["rows"]]
+    return [row for row in rows if (row["suite"], row["task"]) == (suite, task)]
 
 
 def test_a_report_without_baselines_is_the_same_otherwise(three: Records) -> None:
@@ -134,7 +153,7 @@ def test_a_report_without_baselines_is_the_same_otherwise(three: Records) -> Non
     del frames["baseline"]
     bare = build("single_task", frames, FAST)
     assert not any("no training" in note for note in bare.notes)
-    rest = full[full["kind"] != "baseline"]
+    rest = full[full["kind"] != "baseline"]  # runs without their adapters stay
     assert bare.data["mean"].tolist() == rest["mean"].tolist()
 
 

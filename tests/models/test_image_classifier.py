@@ -322,6 +322,25 @@ def test_scores_do_not_depend_on_the_batch(folders, family):
     np.testing.assert_allclose(other, logits[shuffled.index], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("family", ["vit", "clip"])
+def test_features_are_what_the_head_reads(folders, family):
+    rows = pictures(5, channels=3)
+    model = classifier(folders, family, batch_images=2)
+    model.set_task(TASK, rows)
+    if family == "vit":
+        torch.nn.init.normal_(model.model.head.weight)
+    features = torch.from_numpy(model.features(TASK, rows))
+    (scores,) = model.score(model.model, TASK, rows)
+    with torch.inference_mode():
+        if family == "vit":
+            logits = model.model.head(features)
+        else:
+            images = torch.nn.functional.normalize(model.model.clip.visual_projection(features))
+            logits = 100 * images @ model.model.text_features().T
+    assert len(features) == len(rows)
+    np.testing.assert_allclose(logits.numpy(), scores.outputs, rtol=1e-4, atol=1e-4)
+
+
 def test_scores_are_what_they_say(folders):
     rows = pictures(5)
     logits, scores = scored(folders, "vit", rows, 8)

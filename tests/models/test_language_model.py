@@ -198,3 +198,16 @@ def test_malformed_items_are_named(folder: Path) -> None:
     frame = pd.concat([rows(), rows().assign(instruction=" ")])
     with pytest.raises(CotoError, match="openbookqa, item 0: instruction is empty"):
         made.score(made.model, TASK, frame)
+
+
+def test_features_are_what_the_answers_first_token_is_predicted_from(folder: Path) -> None:
+    model = language_model(folder)
+    asked = rows(7)
+    features = torch.from_numpy(model.features(TASK, asked))
+    causal = model._causal
+    with torch.inference_mode():
+        for text, read in zip(asked["instruction"], features, strict=True):
+            (ids,) = causal.encode([prompt(text).rstrip()])
+            logits = causal.model(input_ids=torch.tensor([ids])).logits[0, -1]
+            ours = causal.model.get_output_embeddings()(read)
+            assert torch.allclose(ours, logits, atol=1e-5)

@@ -92,7 +92,7 @@ def make_records(
                         name = f"{task}-{adapter}-{strategy}-{lr:g}-{seed}"
                         write("train", name, rows, training={"steps": 300})
                         bare = {k: v for k, v in run.items() if k != "flag"}
-                        bare |= {"value": score(levels[task] - worth, third)}
+                        bare |= {"split": "test", "value": score(levels[task] - worth, third)}
                         write("none", name, [bare])
                     rows = [
                         {**here, "seed": seed, "keep": keep, "method": "structured"}

@@ -26,7 +26,7 @@ def test_knowing_every_name_imports_nothing_heavy() -> None:
 
 def test_a_finding_says_what_it_needs_and_loads() -> None:
     table = TABLES["single_task"]
-    assert table.needs == ("baseline", "train", "select")
+    assert table.needs == ("baseline", "train", "none", "select")
     assert table.caption.startswith("Headline score of every arm")
     assert table.code == "coto.findings.scores:single_task"
     assert table.load().__name__ == "single_task"

@@ -147,7 +147,8 @@ CONFIG_EDITS: dict[str, tuple[dict, Expected]] = {
     ),
     "the shots": (
         {"suites": {"images": {"rows": {"shots": 3}}}},
-        with_report(chain(lambda j: j.suite == "images")),
+        # The probe is fitted on as many.
+        with_report(rules("baseline", *USES_MODEL, suite="images")),
     ),
     "how answers are found": (
         {"suites": {"commonsense": {"evaluation": {"batch_tokens": 64}}}},

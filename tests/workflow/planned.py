@@ -15,6 +15,9 @@ from coto.measurements import MEASUREMENTS
 from coto.measurements.base import Cell
 from coto.workflow.rules import Rules
 
+ON_REQUEST = {"study", "learning_rates"}
+"""Jobs of the report that a complete run leaves out."""
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -66,7 +69,7 @@ def jobs_of(plan: Plan) -> dict[Planned, Read]:
                 tuple(ask.at(measurement.path(cell, output)) for output in measurement.outputs),
             )
     for target, report in ask.reports.items():
-        if report.command == "study":
+        if report.command in ON_REQUEST:
             continue
         place = frozenset([(report.command, report.name)] if report.name else [])
         found[Planned(report.command, place)] = Read(
@@ -100,4 +103,4 @@ RECORDS = {
     for record in measurement.columns
 }
 """Which measurement makes a record."""
-REPORT = set(REPORTS)
+REPORT = set(REPORTS) - ON_REQUEST

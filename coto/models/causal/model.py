@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from coto import record
 from coto.errors import CotoError
 from coto.models.base import Scores, TaskModel, TrainingSet
+from coto.models.batches import token_batches
 from coto.models.causal.answers import score_rows
 from coto.models.causal.harness import check_standard, score_standard
 from coto.models.causal.loading import Causal, load
@@ -103,6 +105,31 @@ class LanguageModel(TaskModel):
             else:
                 found[new.task] = new
         return list(found.values())
+
+    def features(self, task: Task, rows: pd.DataFrame) -> np.ndarray:
+        """The last hidden state where the answer begins, (rows, dimensions), fp32.
+
+        It is what the first token of the answer is predicted from.
+        """
+        prompts = [text.rstrip() for text in map(prompt, rows["instruction"], rows["set"])]
+        ids = [tokens[-self._causal.max_length :] for tokens in self._causal.encode(prompts)]
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        found: dict[int, np.ndarray] = {}
+        body, device = self._causal.model.base_model, self._compute.device
+        pad = self._causal.tokenizer.pad_token_id
+        body.eval()
+        room = self._evaluation.batch_tokens
+        with torch.inference_mode(), self._compute.autocast():
+            for batch in token_batches(order, lambda i: len(ids[i]), room):
+                lengths = [len(ids[i]) for i in batch]
+                width = max(lengths)
+                # Causal attention: padding on the right is never looked at.
+                tokens = _padded([ids[i] for i in batch], width, pad)
+                mask = _padded([[1] * length for length in lengths], width, 0)
+                states = body(input_ids=tokens.to(device), attention_mask=mask.to(device))[0]
+                last = states[torch.arange(len(batch)), torch.tensor(lengths) - 1]
+                found.update(zip(batch, last.float().cpu().numpy(), strict=True))
+        return np.stack([found[i] for i in range(len(ids))])
 
     @contextmanager
     def replayable(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from coto.errors import CotoError
-from coto.models.base import Scores, TaskModel, TrainingSet, load_pretrained
+from coto.models.base import HeadInput, Scores, TaskModel, TrainingSet, load_pretrained
 from coto.models.images import heads, pictures, vit
 from coto.models.scoring import scored
 from coto.models.settings import Backbone, Loading
@@ -157,6 +157,16 @@ class ImageClassifier(TaskModel):
         labels, names = pictures.class_numbers(task, rows), pictures.class_names(task, rows)
         logits = self._predict(model, task, rows)
         return [scored(task, rows, logits, labels, len(names), "images")]
+
+    def features(self, task: Task, rows: pd.DataFrame) -> np.ndarray:
+        """Pooled features before the head, or CLIP's projection, (rows, dimensions), fp32."""
+        is_clip = isinstance(self.model, ClipClassifier)
+        head = self.model.get_submodule("clip.visual_projection" if is_clip else "head")
+        reader = HeadInput(self.model, head)
+        try:
+            return self._predict(reader, task, rows)
+        finally:
+            reader.remove()
 
     def _predict(self, model: nn.Module, task: Task, rows: pd.DataFrame) -> np.ndarray:
         """Logits of every row, (rows, classes), fp32, in the order given."""
