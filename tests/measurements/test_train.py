@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -181,6 +182,16 @@ def test_none_is_the_bare_backbone_with_the_runs_head(root, adapter):
     heads = read_adapter(out.parent / "adapter").heads
     (bare,) = evaluator.score("movies", {}, heads)
     assert none["value"] == bare.metrics["accuracy"]
+
+
+def test_a_search_leaves_the_test_part_alone(root):
+    plan = plan_of(suites={"glue": {"evaluation": {"test": False}}})
+    (root / paths.data(*AT, "test")).unlink()
+    out = run_job(root, plan, "train", **at("lora", "coto"))
+    for record in (out, out.with_name("none.json")):
+        rows = json.loads(record.read_text())["rows"]
+        assert {(row["split"], row["n"]) for row in rows} == {("validation", 8)}
+    assert len(pd.read_parquet(out.with_name("answers.parquet"))) == 8
 
 
 def test_adapters_off_is_peft_without_its_adapters_but_for_the_head(root):

@@ -11,7 +11,7 @@ import yaml
 from coto.findings import FIGURES, TABLES
 from coto.findings.jobs import REPORTS
 from coto.measurements import MEASUREMENTS
-from coto.workflow.load import overlay, validate
+from coto.workflow.load import load, overlay, validate
 from coto.workflow.rules import Rules, let_jobs_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,6 +85,37 @@ def test_import_paths_are_extended_and_not_replaced(monkeypatch):
     assert os.environ["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/bin"]
     let_jobs_run("/checkout")
     assert os.environ["PYTHONPATH"].split(os.pathsep) == ["/checkout", "/one", "/two"]
+
+
+def test_an_end_of_a_grid_is_refused_only_where_it_is_asked_for_and_after_its_table():
+    assert rules().refused() == []
+    strict = rules(report={"learning_rate_edge": "error"})
+    assert strict.refused() == ["results/learning_rates.yaml"]
+    assert 'edge":"error' in strict.report_settings("learning_rates")
+    text = (ROOT / "rules" / "report.smk").read_text()
+    rule = text[text.index("rule learning_rates:") : text.index("rule tables:")]
+    assert 'ask.made("table_learning_rate")' in rule
+    assert set(strict.reports["learning_rates"].settings.records) == {"train"}
+
+
+def test_the_search_changes_rates_and_seeds_and_measures_nothing_else():
+    default = load(ROOT / "config.yaml").config
+    search = load(ROOT / "config.yaml", ROOT / "configs" / "lr-search.yaml")
+    assert search.config.report.learning_rate_edge == "error"
+    off = {name for name, one in MEASUREMENTS.items() if one.section is not None}
+    free = {"seeds", "selection_seeds", "learning_rates", "evaluation", *off}
+    for name, suite in search.config.suites.items():
+        usual = default.suites[name]
+        assert suite.model_dump(exclude=free) == usual.model_dump(exclude=free)
+        assert suite.evaluation == usual.evaluation.model_copy(update={"test": False})
+        assert [one for one in off if getattr(suite, one) is not None] == []
+        assert len(suite.seeds) >= 2
+        assert not set(suite.seeds) & set(usual.seeds)
+        for adapter in suite.adapters:
+            for strategy in suite.strategies:
+                grid = [float(rate) for rate in search.grid(name, adapter, strategy)]
+                assert len(grid) >= 4
+                assert grid == sorted(grid)
 
 
 def test_every_job_has_a_log_of_its_own():
