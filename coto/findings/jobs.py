@@ -29,10 +29,15 @@ class RecordSet(Model):
         ]
 
 
-class ReportSettings(Model):
-    """Which records are read, and how they are judged; paths would not fit on a command line."""
+class Reading(Model):
+    """Which records are read; paths would not fit on a command line."""
 
     records: dict[str, RecordSet]
+
+
+class ReportSettings(Reading):
+    """Which records are read, and how they are judged."""
+
     statistics: Statistics
 
 
@@ -51,7 +56,7 @@ class FigureSettings(ReportSettings):
     style: Figures
 
 
-class RatesSettings(ReportSettings):
+class RatesSettings(Reading):
     """The learning rates that do best."""
 
     edge: Literal["flag", "error"]

@@ -19,6 +19,7 @@ from coto.findings.jobs import (
     REPORTS,
     FigureSettings,
     RatesSettings,
+    Reading,
     ReportSettings,
     StudySettings,
     TableSettings,
@@ -167,8 +168,8 @@ class Rules:
         untestable = judged.model_copy(update={"impossible": impossible(plan)})
         every = ReportSettings(records=all_records(plan, suites), statistics=untestable)
         found["claims"] = Report("claims", "", every, "coto.findings:CLAIMS.add")
-        shared = {"records": records_of(plan, ("train",), suites), "statistics": judged}
-        rates = RatesSettings(edge=config.report.learning_rate_edge, **shared)
+        runs, edge = records_of(plan, ("train",), suites), config.report.learning_rate_edge
+        rates = RatesSettings(records=runs, edge=edge)
         found["learning_rates"] = Report("learning_rates", "", rates)
         for name in plan.studied:
             found[name] = Report("study", name, self._study(name))
@@ -269,7 +270,7 @@ class Report:
 
     command: str
     name: str
-    settings: ReportSettings
+    settings: Reading
     code: str = ""
 
 
