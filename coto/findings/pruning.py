@@ -17,6 +17,7 @@ from coto.report.panels import at, named
 from coto.report.paper import PaperValue, Reported, paper_value, paper_values, vision
 from coto.report.quantities import BASELINE, RUN, STRATEGY, headline, ranked
 from coto.report.records import Frames
+from coto.report.sensitivity import WORTH
 from coto.report.settings import Settings
 from coto.report.tables import PAPER_ARMS, Quantity, table
 from coto.report.writing import Table
@@ -25,6 +26,8 @@ _KEPT = {"all": "all\n(no pruning)"} | {
     keep: f"{keep}\nlayers" for keep in ("odd", "even", "low", "middle", "high")
 }
 _CLIP = "paper: CLIP ViT-B/16, 11 image sets, LoRA → +CoTo"
+# Ends of the scale, and no pruning.
+_NOT_PRUNED = ("all", "none")
 # The first of the methods; the paper does not say which one is its own.
 METHOD = "magnitude-factors-global"
 # What the parts of a method's name mean, in the order of the columns.
@@ -47,7 +50,7 @@ def pruned_mean(prune: pd.DataFrame) -> pd.DataFrame:
     everyother keeps is not known.
     """
     rows = structured(prune)
-    rows = rows[rows["keep"] != "all"]
+    rows = rows[~rows["keep"].isin(_NOT_PRUNED)]
     rows = rows.replace({"keep": dict.fromkeys(("odd", "even"), "everyother")})
     per_kind = rows.groupby([*RUN, "keep"])["value"].mean()
     return per_kind.groupby(RUN).mean().reset_index()
@@ -250,7 +253,11 @@ _HALF_SPARSE = Reported(
     *("gap at 50 % sparsity, points", "pruning_unstructured_50pct", "gap"),
     *("percentage points", "LoRA-CoTo minus LoRA"),
 )
-_PRUNING: dict[str, Any] = {"records": ("prune",), "family": "pruning"}
+_PRUNING: dict[str, Any] = {
+    "records": ("prune",),
+    "family": "pruning",
+    "sensitivity": WORTH,
+}
 _ROBUST = _PRUNING | {
     "statement": "CoTo improves pruning robustness.",
     "table": "pruning",
@@ -262,14 +269,14 @@ _SPARSE = _PRUNING | {
     "table": "unstructured_pruning",
 }
 _OTHERS = f"method != '{METHOD}'"
-_SECOND: dict[str, Any] = {"role": "sensitivity", "apart": False}
+_SECOND: dict[str, Any] = {"role": "secondary", "apart": False}
 
 for _one in (
     Claim(
         name="pruning",
         test="Mean score over the structured prunings (both parities of every other layer count "
         "as one), CoTo minus vanilla.",
-        rows="keep != 'all'",
+        rows=f"keep not in {_NOT_PRUNED}",
         quantity=lambda f: pruned_mean(f["prune"]),
         **_ROBUST,
     ),
@@ -279,7 +286,7 @@ for _one in (
         "CoTo minus vanilla.",
         rows="keep in ('odd', 'even')",
         quantity=lambda f: every_other(f["prune"]),
-        role="sensitivity",
+        role="secondary",
         **_ROBUST,
     ),
     Claim(

@@ -35,6 +35,7 @@ def make_records(
     merge_gain: float = 0.08,
     prune_gain: float = 0.06,
     time_saved: float = 0.08,
+    worth: float = 0.3,
     noise: float = 0.01,
     collapsed: bool = False,
     suite: str = "glue",
@@ -46,7 +47,7 @@ def make_records(
 ) -> dict[str, list[Path]]:
     """Write one record per job and return their paths by stage.
 
-    ``share_of_gain`` scales a strategy's gains; ``trained_on`` is the one task that all evaluation
+    ``worth`` is what all adapters of a run are worth. ``share_of_gain`` scales a strategy's gains; ``trained_on`` is the one task that all evaluation
     sets in ``tasks`` belong to. The noise of what was added later is drawn apart.
     """
     rng, more = np.random.default_rng(7), np.random.default_rng(8)
@@ -99,6 +100,9 @@ def make_records(
                         }
                         for keep in KEEP
                     ]
+                    none = rows[0]["value"] - worth
+                    rows.append({**rows[0], "keep": "none", "sparsity": 1.0, "value": none})
+                    rows[-1]["adapters_kept"] = 0
                     write("prune", f"{task}-{adapter}-{strategy}-{seed}", rows)
                 if len(lrs) > 1:
                     rows = [

@@ -156,7 +156,8 @@ def _subnetworks(
             rows += [
                 {**place, "player": f"encoder.layer.{layer}", "stack": "bert.encoder.layer"}
                 | {"layer": layer, "projection": "", "value": total * part}
-                for layer, part in enumerate(_parts(coto, top_heavy))
+                # Seeds differ, around the planted share.
+                for layer, part in enumerate(_parts(coto, top_heavy + 0.004 * (seed - 1)))
             ]
             rows.append({**place, **nobody, "player": "total", "value": total})
             rows += [
