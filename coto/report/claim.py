@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -40,13 +40,7 @@ def over_runs(rows: pd.DataFrame, settings: Settings) -> Estimate | None:
     if pairs["adapter"].nunique() > 1:
         pairs = pairs.assign(task=pairs["task"] + "/" + pairs["adapter"])
     pairs = pairs[(pairs["strategy"] == STRATEGY) & pairs["difference"].notna()]
-    if pairs.empty:
-        return None
-    units = statistics.seed_values(pairs)
-    p = math.nan
-    if units.size > 1:
-        p = statistics.sign_flip(units, resamples=settings.resamples, seed=settings.seed)
-    return replace(statistics.estimate(pairs), p_flip=p)
+    return None if pairs.empty else statistics.estimate(pairs)
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ does the effect differ from 0, and does it differ from the smallest effect of in
 Every one-sided test has half of the level, so that before correction for many tests the two-sided
 interval shows both answers. ``docs/verdicts.md`` has the error rates of all this in simulation.
 
-Merges of two seeds share seeds with each other, see :func:`seed_values`.
+Merges of two seeds share seeds with each other, see :func:`estimate`.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -57,7 +57,7 @@ class Estimate:
         n_seeds: distinct seeds behind them; of two seeds, the one merge is one unit.
         n_tasks: what each unit is an average of.
         n_values: single values, such as (task, seed) pairs.
-        p_flip: two-sided p of the permutation test over units; NaN where there is none.
+        units: the values, where they are seeds or repeats.
     """
 
     mean: float
@@ -67,7 +67,7 @@ class Estimate:
     n_seeds: int
     n_tasks: int
     n_values: int
-    p_flip: float = math.nan
+    units: tuple[float, ...] = ()
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Student's interval; NaN of too few units."""
@@ -98,29 +98,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 
 
 def estimate(rows: pd.DataFrame, column: str = "difference") -> Estimate:
-    """Mean over tasks and seeds of a column, as :func:`seed_values` has it.
-
-    Where no seed has a value of every task, the mean over the tasks' means, without an error.
-    """
-    units = seed_values(rows, column)
-    if not units.size:
-        mean = float(rows.groupby("task")[column].mean().mean())
-        tasks, seeds = rows["task"].nunique(), _distinct(rows["seed"])
-        return Estimate(mean, math.nan, 0, 0, seeds, tasks, len(rows))
-    used = _complete(rows)
-    return _estimate(units, _distinct(used["seed"]), used["task"].nunique(), len(used))
-
-
-def _estimate(units: Array, n_seeds: int, n_tasks: int, n_values: int) -> Estimate:
-    error = math.nan
-    if units.size >= LEAST_SEEDS:
-        error = float(standard_error(units))
-    counts = units.size, n_seeds, n_tasks, n_values
-    return Estimate(float(units.mean()), error, units.size - 1, *counts)
-
-
-def seed_values(rows: pd.DataFrame, column: str = "difference") -> Array:
-    """One value per seed: the mean over tasks; of seeds that lack a task, none.
+    """Mean over tasks and seeds of a column; the seeds that lack no task are the units.
 
     ``rows`` have ``task``, ``seed`` and the column, every (task, seed) once. A seed that is a tuple
     of numbers stands for runs that were mixed, such as a merge of two seeds. Mixtures that share a
@@ -132,27 +110,45 @@ def seed_values(rows: pd.DataFrame, column: str = "difference") -> Array:
     leave n/2 values instead of n. Where some mixture of the seeds is missing, disjoint mixtures are
     taken in their order, each as one value.
 
+    Where no seed has a value of every task, the mean over the tasks' means, without an error.
+
     Raises:
         ValueError: no rows, a value that is not finite, or a (task, seed) there twice.
     """
-    _finite(rows[column])
-    if rows.duplicated(["task", "seed"]).any():
+    grid, labels = _grid(rows, column)
+    complete = np.isfinite(grid).all(0)
+    if not complete.any():
+        mean = float(np.nanmean(grid, 1).mean())
+        return Estimate(mean, math.nan, 0, 0, _distinct(labels), len(grid), len(rows))
+    used = [label for label, whole in zip(labels, complete, strict=True) if whole]
+    units = grid[:, complete].mean(0)
+    if isinstance(used[0], tuple):
+        units = pseudo_values(units, used)
+    return _estimate(units, _distinct(used), len(grid), grid[:, complete].size)
+
+
+def _estimate(units: Array, n_seeds: int, n_tasks: int, n_values: int) -> Estimate:
+    error = float(standard_error(units)) if units.size >= LEAST_SEEDS else math.nan
+    counts = units.size, n_seeds, n_tasks, n_values
+    return Estimate(float(units.mean()), error, units.size - 1, *counts, units=tuple(units))
+
+
+def _grid(rows: pd.DataFrame, column: str) -> tuple[Array, list[Any]]:
+    """Values (tasks, seeds), NaN where there is none, and the seeds' labels, both sorted."""
+    values = _finite(rows[column])
+    names, labels = sorted(set(rows["task"])), sorted(set(rows["seed"]))
+    tasks = {name: i for i, name in enumerate(names)}
+    seeds = {label: i for i, label in enumerate(labels)}
+    cells = [(tasks[t], seeds[s]) for t, s in zip(rows["task"], rows["seed"], strict=True)]
+    if len(set(cells)) < len(cells):
         raise ValueError("rows: expected every (task, seed) once")
-    means = _complete(rows).groupby("seed")[column].mean()
-    values = means.to_numpy(dtype=np.float64)
-    if not values.size or not isinstance(means.index[0], tuple):
-        return values
-    return pseudo_values(values, list(means.index))
-
-
-def _complete(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the seeds that all tasks have."""
-    tasks = rows["task"].nunique()
-    return rows[rows.groupby("seed")["task"].transform("size") == tasks]
+    grid = np.full((len(names), len(labels)), math.nan)
+    grid[tuple(np.transpose(cells))] = values
+    return grid, labels
 
 
 def pseudo_values(values: Array, mixtures: Sequence[tuple[int, ...]]) -> Array:
-    """Values of mixtures (..., mixtures) as one per seed (..., seeds), see :func:`seed_values`."""
+    """Values of mixtures (..., mixtures) as one per seed (..., seeds), see :func:`estimate`."""
     seeds, size = sorted(set(chain(*mixtures))), len(mixtures[0])
     n = len(seeds)
     if n > size and len(mixtures) == math.comb(n, size):
@@ -272,16 +268,17 @@ def judge(
     return Verdict("inconclusive", "the interval holds both 0 and the margin")
 
 
-def sign_flip(units: Array, *, resamples: int, seed: int) -> float:
+def sign_flip(units: ArrayLike, *, resamples: int, seed: int) -> float:
     """Two-sided p under the null that the arms could change names, all tasks of a seed together.
 
     A check beside the t test that assumes no distribution. Of n seeds it cannot go below
-    2 ** (1 - n): below 0.05 from six on. Of merges of two seeds, whose arms are never mixed, it
-    flips pseudo-values, which is an approximation.
+    2 ** (1 - n): below 0.05 from six on. NaN of fewer than two values that are not 0. Of merges of
+    two seeds, whose arms are never mixed, it flips pseudo-values, which is an approximation.
     """
-    values = units[units != 0]  # what does not differ is the same under either name
+    values = np.asarray(units, dtype=np.float64)
+    values = values[values != 0]  # what does not differ is the same under either name
     if values.size < 2:
-        return 1.0
+        return math.nan
     values = values / np.abs(values).max()
     result = stats.permutation_test(
         (values,),
@@ -296,7 +293,7 @@ def sign_flip(units: Array, *, resamples: int, seed: int) -> float:
     return float(result.pvalue)
 
 
-def _distinct(labels: pd.Series) -> int:
+def _distinct(labels: Sequence[Any]) -> int:
     """Distinct seeds; a mixture of seeds counts as those that it is made of."""
     return len(set(chain.from_iterable(s if isinstance(s, tuple) else (s,) for s in labels)))
 

@@ -14,7 +14,7 @@ from coto.report.quantities import BASELINE, STRATEGY, ranked
 from coto.report.records import Frames
 from coto.report.sensitivity import Check, check
 from coto.report.settings import LEAST_SEEDS, Settings
-from coto.report.statistics import CANNOT, Estimate, Verdict, holm, judge
+from coto.report.statistics import CANNOT, Estimate, Verdict, holm, judge, sign_flip
 
 UNTESTED_VERDICT = "not tested here yet"
 
@@ -169,9 +169,8 @@ def evaluate(
     """Test every claim for every suite and adapter that was trained; then list the untested.
 
     The verdict of a main claim, on all adapter kinds and tasks of a suite together, uses p
-    corrected by Holm's procedure for all such tests of its family in the run, but for suites that
-    cannot test it. Secondary claims, single adapter kinds among several and single tasks are
-    exploratory: their p are their own.
+    corrected by Holm's procedure for all such tests of its family in the run. Secondary claims,
+    single adapter kinds among several and single tasks are exploratory: their p are their own.
 
     Of ``frames``, ``items`` (:func:`coto.findings.items.load_items`) may be missing; the claims of
     all rooms need :func:`coto.findings.load_all` first.
@@ -218,8 +217,9 @@ def _corrected(
     """Both p adjusted, and the number of tests of the family, by the position of a main trial."""
     families: dict[str, dict[int, tuple[float, float]]] = defaultdict(dict)
     for i, trial in enumerate(trials):
-        main = trial.whole and trial.role == "main" and not trial.insensitive
-        if main and trial.estimate is not None:
+        # Suites that cannot test it stay in the family: how many its tests are must not depend on
+        # the scores, or the check would choose what looks large.
+        if trial.whole and trial.role == "main" and trial.estimate is not None:
             families[trial.claim.family][i] = _both(trial, trial.estimate, settings)
     return {
         i: ((float(p), float(p_margin)), len(of))
@@ -258,9 +258,10 @@ def _result(
             seeds = Seeds(reason="more seeds are no more items")
     low, high = found.interval(settings.confidence)
     p, p_margin = _both(trial, found, settings)
+    flipped = sign_flip(found.units, resamples=settings.resamples, seed=settings.seed)
     measured = {
         **{"effect": 100 * found.mean, "low": 100 * low, "high": 100 * high, "margin": margin},
-        **{"p": p, "p_margin": p_margin, "p_flip": found.p_flip, "tests": tests},
+        **{"p": p, "p_margin": p_margin, "p_flip": flipped, "tests": tests},
         **(dict(zip(("p_holm", "p_margin_holm"), corrected, strict=True)) if corrected else {}),
         **{"n_pairs": found.n_values, "n_tasks": found.n_tasks, "n_seeds": found.n_seeds},
         **{"seeds_low": seeds.low, "seeds_high": seeds.high, "seeds_reason": seeds.reason},

@@ -119,8 +119,8 @@ distribution: a permutation test that flips the signs of whole seeds.
   points below its ends, with the interval above 0. *sensitivity* is that number.
 - **inconclusive**: else, and always with fewer than {seeds} seeds.
 
-One main test per sentence of the paper; those of a family, over all suites that can test it, share
-the chance of a false alarm: their p are corrected by Holm's procedure. Secondary claims, single
+One main test per sentence of the paper; those of a family, over all suites of the run, share the
+chance of a false alarm: their p are corrected by Holm's procedure. Secondary claims, single
 tasks, and single adapter kinds among several are exploratory: their p, and so their verdicts, are
 not corrected. Intervals never are. The paper's numbers come from other models and data; verdicts
 never compare with them. How it works, with error rates in simulation: docs/verdicts.md.

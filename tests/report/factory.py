@@ -47,8 +47,9 @@ def make_records(
 ) -> dict[str, list[Path]]:
     """Write one record per job and return their paths by stage.
 
-    ``worth`` is what all adapters of a run are worth. ``share_of_gain`` scales a strategy's gains; ``trained_on`` is the one task that all evaluation
-    sets in ``tasks`` belong to. The noise of what was added later is drawn apart.
+    ``worth`` is what all adapters of a run are worth; ``share_of_gain`` scales a strategy's gains;
+    ``trained_on`` is the one task that all evaluation sets in ``tasks`` belong to. The noise of
+    what was added later is drawn apart.
     """
     rng, more = np.random.default_rng(7), np.random.default_rng(8)
     found: dict[str, list[Path]] = {stage: [] for stage in COLUMNS}
