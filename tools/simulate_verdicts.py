@@ -206,7 +206,7 @@ def measured(results: Path) -> pd.DataFrame:
     """Standard deviations in points of every main claim, suite and adapter kind of a run."""
     load_all()
     names = sorted({name for claim in CLAIMS.values() for name in claim.records})
-    parts = {name: sorted(results.glob(f"*/{name}/**/*.json")) for name in names}
+    parts = {name: sorted(results.glob(f"*/{name}/**/[!a]*.json")) for name in names}
     for stage in ("train", "select", "gradients"):
         parts[stage] = sorted(results.glob(f"*/*/**/{stage}.json"))
     frames, lines = load_frames(parts), []

@@ -130,7 +130,9 @@ def estimate(rows: pd.DataFrame, column: str = "difference") -> Estimate:
 def _estimate(units: Array, n_seeds: int, n_tasks: int, n_values: int) -> Estimate:
     error = float(standard_error(units)) if units.size >= LEAST_SEEDS else math.nan
     counts = units.size, n_seeds, n_tasks, n_values
-    return Estimate(float(units.mean()), error, units.size - 1, *counts, units=tuple(units))
+    return Estimate(
+        float(units.mean()), error, units.size - 1, *counts, units=tuple(units.tolist())
+    )
 
 
 def _grid(rows: pd.DataFrame, column: str) -> tuple[Array, list[Any]]:

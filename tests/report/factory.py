@@ -101,7 +101,7 @@ def make_records(
                         }
                         for keep in KEEP
                     ]
-                    none = rows[0]["value"] - worth
+                    none = rows[0]["value"] - worth - 0.004 * (seed - 1)
                     rows.append({**rows[0], "keep": "none", "sparsity": 1.0, "value": none})
                     rows[-1]["adapters_kept"] = 0
                     write("prune", f"{task}-{adapter}-{strategy}-{seed}", rows)

@@ -1,6 +1,8 @@
 """Verdicts on drawn effects of which the truth is known: how often they are wrong."""
 
+import doctest
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +41,12 @@ def test_more_seeds_and_fewer_claims_decide_more() -> None:
     power = [rates(World(seeds=n, claims=m), RUNS)[2] for n, m in ((6, 1), (3, 1), (3, 6))]
     assert power == sorted(power, reverse=True)
     assert power[0] > power[-1] + 0.1
+
+
+def test_the_example_of_the_docs_is_right() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "verdicts.md"
+    found = doctest.testfile(str(page), module_relative=False)
+    assert (found.failed, found.attempted > 5) == (0, True)
 
 
 def test_components_by_hand() -> None:
