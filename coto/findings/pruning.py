@@ -26,8 +26,6 @@ _KEPT = {"all": "all\n(no pruning)"} | {
     keep: f"{keep}\nlayers" for keep in ("odd", "even", "low", "middle", "high")
 }
 _CLIP = "paper: CLIP ViT-B/16, 11 image sets, LoRA → +CoTo"
-# Ends of the scale, and no pruning.
-_NOT_PRUNED = ("all", "none")
 # The first of the methods; the paper does not say which one is its own.
 METHOD = "magnitude-factors-global"
 # What the parts of a method's name mean, in the order of the columns.
@@ -50,7 +48,7 @@ def pruned_mean(prune: pd.DataFrame) -> pd.DataFrame:
     everyother keeps is not known.
     """
     rows = structured(prune)
-    rows = rows[~rows["keep"].isin(_NOT_PRUNED)]
+    rows = rows[rows["keep"] != "all"]
     rows = rows.replace({"keep": dict.fromkeys(("odd", "even"), "everyother")})
     per_kind = rows.groupby([*RUN, "keep"])["value"].mean()
     return per_kind.groupby(RUN).mean().reset_index()
@@ -276,7 +274,7 @@ for _one in (
         name="pruning",
         test="Mean score over the structured prunings (both parities of every other layer count "
         "as one), CoTo minus vanilla.",
-        rows=f"keep not in {_NOT_PRUNED}",
+        rows="keep != 'all'",
         quantity=lambda f: pruned_mean(f["prune"]),
         **_ROBUST,
     ),

@@ -29,7 +29,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         *("fusion", "ensemble", "lora-align", "lora-lego", "task-arithmetic", "ties"),
         *("dare", "dare-ties", "knots"),
     ),
-    "keep": ("none", "all", "odd", "even", "low", "middle", "high", "query", "key", "value"),
+    "keep": ("all", "odd", "even", "low", "middle", "high", "query", "key", "value"),
     "period": ("whole", "first half", "second half"),
     "third": ("lower", "middle", "higher"),
     "relation": (

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from coto.report import statistics
-from coto.report.quantities import BASELINE, RUN, headline
+from coto.report.quantities import BASELINE, RUN, worth_of_adapters
 from coto.report.records import Frames
 from coto.report.settings import Settings
 
@@ -89,16 +89,13 @@ def check(
 def worth(frames: Frames) -> pd.DataFrame:
     """What all adapters of a run are worth: its score with all minus that with none; heads kept.
 
-    From pruning where it keeps ``none``, on all test rows; else from the sub-networks, on theirs.
+    From the run's own records, on all test rows; else from the sub-networks, on theirs.
     """
-    prune = headline(frames["prune"])
-    prune = prune[(prune["method"] == "structured") & prune["keep"].isin(["all", "none"])]
-    ends = prune.pivot_table("value", RUN, "keep").reindex(columns=["all", "none"]).dropna()
-    found = (ends["all"] - ends["none"]).rename("value").reset_index()
-    rows = frames["subnetworks"]
+    runs, rows = worth_of_adapters(frames), frames["subnetworks"]
+    found = runs.assign(value=runs["all"] - runs["none"])
     totals = (rows["analysis"] == "shapley") & (rows["player"] == "total")
-    further = rows.loc[totals & (rows["measure"] == "score"), [*RUN, "value"]]
-    both = [part for part in (found, further) if len(part)]
+    further = rows[totals & (rows["measure"] == "score")]
+    both = [part[[*RUN, "value"]] for part in (found, further) if len(part)]
     if not both:
         return pd.DataFrame(columns=[*RUN, "value"])
     return pd.concat(both).drop_duplicates(RUN, ignore_index=True)
@@ -108,6 +105,7 @@ WORTH = Sensitivity(
     "vanilla with all adapters minus with none",
     worth,
     lambda settings: settings.sensitivity * settings.margin,
-    "no record scores vanilla with every adapter off: it needs none in prune.keep, or subnetworks",
+    "no record scores vanilla with every adapter removed: none.json beside train.json, or "
+    "subnetworks",
 )
 """That the adapters matter: for claims on pruning, merging, stability and balance."""

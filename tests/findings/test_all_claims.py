@@ -47,7 +47,7 @@ def all_stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]
     """Every stage of two adapter kinds; all claims are true but that on single tasks."""
     root = tmp_path_factory.mktemp("all")
     records = make_records(root, tasks=("movies", "news"))
-    for stage, paths in make_analyses(root, tasks=("movies", "news")).items():
+    for stage, paths in make_analyses(root, tasks=("movies", "news"), uneven=0.004).items():
         records[stage] = [*records.get(stage, []), *paths]
     write_answers(records["train"])
     return records
@@ -97,7 +97,12 @@ def test_every_claim_of_the_abstract_has_a_main_test(whole: dict[str, Result]) -
 def test_planted_harm_and_nothing_planted_are_not_supported(tmp_path: Path) -> None:
     records = make_records(tmp_path, tasks=("movies", "news"), adapters=("lora",))
     more = make_analyses(
-        tmp_path, tasks=("movies", "news"), adapters=("lora",), gain=-0.08, top_heavy=1 / 3
+        tmp_path,
+        tasks=("movies", "news"),
+        adapters=("lora",),
+        gain=-0.08,
+        top_heavy=1 / 3,
+        uneven=0.004,
     )
     for stage, paths in more.items():
         records[stage] = [*records.get(stage, []), *paths]

@@ -41,7 +41,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Records:
         share_of_gain={"vanilla": 0.0, "coto": 1.0, "dropout": 0.4},
         noise=0.02,
     )
-    for stage, paths in make_analyses(root, tasks=tasks, seeds=SEEDS).items():
+    for stage, paths in make_analyses(root, tasks=tasks, seeds=SEEDS, uneven=0.004).items():
         found[stage] = [*found.get(stage, []), *paths]
     return found
 
@@ -246,9 +246,11 @@ def test_every_main_test_against_scipy(records: Records, claims: pd.DataFrame) -
 def test_sensitivities_against_scipy(records: Records, claims: pd.DataFrame) -> None:
     lines = claims[(claims["adapter"] == "all") & claims["task"].isna()].set_index("claim")
     ends: dict[Any, list[float]] = defaultdict(list)
-    for row in rows_of(records, "prune", method="structured", strategy="vanilla"):
-        if row["keep"] in ("all", "none"):
-            ends[row["seed"]].append(100 * row["value"] * (1 if row["keep"] == "all" else -1))
+    for stage, sign in (("train", 1), ("none", -1)):
+        scored = {"strategy": "vanilla", "metric": "accuracy"}
+        scored |= {"split": "test"} if stage == "train" else {}
+        for row in rows_of(records, stage, **scored):
+            ends[row["seed"]].append(100 * sign * row["value"])
     worth = np.array([2 * np.mean(ends[seed]) for seed in SEEDS])
     dips: dict[Any, list[float]] = defaultdict(list)
     for row in rows_of(records, "interpolate", operator="fusion", strategy="vanilla"):

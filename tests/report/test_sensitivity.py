@@ -39,28 +39,25 @@ def test_a_suite_whose_adapters_are_worth_little_cannot_test_pruning(
 ) -> None:
     sensitive = verdicts(frames)
     assert {sensitive[name].verdict for name in NAMES[:3]} == {"supported"}
-    assert sensitive["pruning"].sensitivity == pytest.approx(30)
-    none = frames["prune"].copy()
-    off = none["keep"] == "none"
-    none.loc[off, "value"] += 0.28
-    found = verdicts({**frames, "prune": none})
+    assert sensitive["pruning"].sensitivity == pytest.approx(30, abs=1)
+    none = frames["none"].assign(value=frames["none"]["value"] + 0.26)
+    found = verdicts({**frames, "none": none})
     for name in ("pruning", "merging-fusion", "merging-fusion/news"):
         assert found[name].verdict == CANNOT
-        assert "all adapters minus with none: +2.0 [" in found[name].reason
+        assert "all adapters minus with none: +" in found[name].reason
         assert "expected at least 5, with the interval above 0" in found[name].reason
         assert found[name].effect == sensitive[name].effect
     # It stays in its family, and connectivity has another measure.
     assert found["merging-fusion"].tests == sensitive["merging-fusion"].tests == 2
     assert found["lmc-midpoint"].verdict == "supported"
-    lower = Settings(resamples=50, sensitivity=1.5)
-    assert verdicts({**frames, "prune": none}, lower)["pruning"].verdict == "supported"
+    lower = Settings(resamples=50, sensitivity=2.0)
+    assert verdicts({**frames, "none": none}, lower)["pruning"].verdict == "supported"
 
 
 def test_an_interval_that_reaches_0_is_not_enough(frames: dict[str, pd.DataFrame]) -> None:
-    none = frames["prune"].copy()
-    off = (none["keep"] == "none") & (none["seed"] == 0)
-    none.loc[off, "value"] -= 0.5
-    found = verdicts({**frames, "prune": none})["pruning"]
+    none = frames["none"].copy()
+    none.loc[none["seed"] == 0, "value"] -= 0.5
+    found = verdicts({**frames, "none": none})["pruning"]
     assert found.sensitivity is not None
     assert found.sensitivity > 40
     assert (found.sensitivity_low or 0) < 0
@@ -85,18 +82,18 @@ def test_without_a_barrier_connectivity_cannot_be_tested(
 
 
 def test_what_no_record_tells_is_said(frames: dict[str, pd.DataFrame], tmp_path: Path) -> None:
-    pruned = frames["prune"][frames["prune"]["keep"] != "none"]
-    found = verdicts({**frames, "prune": pruned})["pruning"]
+    without = {**frames, "none": frames["none"].iloc[:0]}
+    found = verdicts(without)["pruning"]
     assert (found.verdict, found.sensitivity) == (CANNOT, None)
-    assert "needs none in prune.keep, or subnetworks" in found.reason
-    # Sub-networks know it, too, where pruning does not.
+    assert "none.json beside train.json, or subnetworks" in found.reason
+    # Sub-networks know it, too.
     more = load_frames(make_analyses(tmp_path, tasks=("movies", "news"), adapters=("lora",)))
-    both = {**frames, "prune": pruned, "subnetworks": more["subnetworks"]}
+    both = {**without, "subnetworks": more["subnetworks"]}
     assert verdicts(both)["pruning"].sensitivity == pytest.approx(30)
-    # Pruning scores all test rows: where both know it, pruning has its say.
-    on_all = {**both, "prune": frames["prune"].assign(value=0.5)}
-    assert (worth(on_all).query("strategy == 'vanilla'")["value"] == 0).all()
+    # The runs score all test rows: where both know it, they have their say.
+    on_all = {**both, "none": frames["none"]}
     assert len(worth(on_all)) == len(worth(both))
+    assert (worth(on_all).query("strategy == 'vanilla'")["value"] != 0.3).all()
 
 
 def test_too_few_seeds_are_named_before_a_missing_interval(tmp_path: Path) -> None:
