@@ -120,7 +120,7 @@ def estimate(rows: pd.DataFrame, column: str = "difference") -> Estimate:
     if not complete.any():
         mean = float(np.nanmean(grid, 1).mean())
         return Estimate(mean, math.nan, 0, 0, _distinct(labels), len(grid), len(rows))
-    used = [label for label, whole in zip(labels, complete, strict=True) if whole]
+    used = [labels[place] for place in np.flatnonzero(complete)]
     units = grid[:, complete].mean(0)
     if isinstance(used[0], tuple):
         units = pseudo_values(units, used)

@@ -194,7 +194,9 @@ def _line(r: Result) -> dict[str, str]:
 
 
 def _p(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    if value is None:
+        return ""
+    return f"{value:.4f}" if value >= 1e-4 else "< 0.0001"
 
 
 def _forecast(r: Result) -> str:
@@ -232,13 +234,14 @@ def _outcome(r: Result) -> str:
         counts = f"{r.n_pairs} items of {tasks}"
     corrected = "exploratory, uncorrected"
     if r.p_holm is not None:
-        corrected = f"{r.p_holm:.4f} and {r.p_margin_holm:.4f} by Holm's for {r.tests} tests"
+        holm = f"{_p(r.p_holm)} and {_p(r.p_margin_holm)}"
+        corrected = f"{holm} after Holm's correction for {r.tests} tests"
         corrected = corrected if r.tests > 1 else "the only test of its family"
     parts = (
         f"{_spread(r.effect, r.low, r.high, 1)} {r.unit}",
         counts,
-        f"p = {r.p:.4f} and {r.p_margin:.4f} against the margin of {r.margin:g} ({corrected})",
-        "" if r.p_flip is None else f"p = {r.p_flip:.4f} by flipped signs",
+        f"p {_p(r.p)}, against the margin of {r.margin:g} {_p(r.p_margin)} ({corrected})",
+        "" if r.p_flip is None else f"p {_p(r.p_flip)} by flipped signs",
     )
     needed = _forecast(r)
     forecast = f" To decide: {needed}{' seeds' if r.seeds_low else ''}." if needed else ""

@@ -102,3 +102,19 @@ def test_too_few_seeds_are_named_before_a_missing_interval(tmp_path: Path) -> No
     for name in NAMES:
         assert (found[name].verdict, found[name].low) == ("inconclusive", None)
         assert found[name].reason == "needs at least 3 seeds, has 2"
+
+
+def test_tasks_of_different_seeds_are_merged_beside_those_of_one(
+    frames: dict[str, pd.DataFrame],
+) -> None:
+    merge = frames["merge"]
+    gain = 0.02 * (merge["strategy"] == "coto") - 0.1
+    both = pd.concat([merge, merge.assign(seeds="different", value=merge["value"] + gain)])
+    claims = {name: CLAIMS[name] for name in ("merging-fusion", "merging-fusion-seeds")}
+    results = evaluate({**frames, "merge": both}, Settings(resamples=50), claims)
+    effects = {(r.claim, r.task): r.effect for r in results if r.effect is not None}
+    assert len(effects) == 2 * 3  # on average and for each of two tasks
+    for task in ("", "movies", "news"):
+        gap = effects["merging-fusion-seeds", task] - effects["merging-fusion", task]
+        assert gap == pytest.approx(2)
+    assert {r.role for r in results if r.claim == "merging-fusion-seeds"} == {"secondary"}
