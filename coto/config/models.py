@@ -156,13 +156,29 @@ class Statistics(Model):
 
     margin: Rate = Field(
         1.0,
-        description="Smallest effect of interest, in accuracy points: a claim is not supported "
-        "when its interval excludes an effect this large. Single tasks use half of it.",
+        description="Smallest effect of interest, in accuracy points. A claim is not supported "
+        "when so large an effect is excluded. One point is a quarter of the smallest gain that the "
+        "paper reports for averaged factors and for pruning (3.9); single tasks use half of it, as "
+        "the paper's own gains with CLIP are 0.4 to 0.5.",
+    )
+    sensitivity: Rate = Field(
+        5.0,
+        description="How many margins vanilla's adapters must be worth (score with all minus with "
+        "none) for claims on pruning, merging, stability and balance. Five: removing a part of "
+        "the adapters can then cost several margins, which CoTo could win back.",
+    )
+    barrier: Rate = Field(
+        2.0,
+        description="How many margins the middle of vanilla's path between two seeds must lie "
+        "below its ends, for claims on connectivity. Two: halving the barrier is then an effect "
+        "as large as the margin.",
     )
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(
-        0.95, description="Level of all intervals."
+        0.95, description="Level of all intervals; tests are at one minus it."
     )
-    resamples: Positive = Field(10_000, description="Bootstrap and permutation resamples.")
+    resamples: Positive = Field(
+        10_000, description="Sign patterns of a permutation test, where all are too many."
+    )
     seed: Seed = Field(0, description="Of the resampling.")
 
 

@@ -29,7 +29,7 @@ from coto.report.drawing import legend_above, look, message, new_figure
 from coto.report.panels import at
 from coto.report.quantities import BASELINE, STRATEGY, headline, ranked
 from coto.report.records import Frames
-from coto.report.settings import Axes, Settings, describe
+from coto.report.settings import LEAST_SEEDS, Axes, Settings, describe
 from coto.report.tables import cell
 from coto.report.writing import Table
 
@@ -46,8 +46,6 @@ READING = (
     "validation parts.",
 )
 EDGE = "The best rate is the {end} of the grid, which may go on beyond it: {arms}."
-FEW = "The figure shows no intervals of fewer than three seeds."
-_LEAST_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -136,9 +134,8 @@ def dependence_table(study: Dependence, settings: Settings, style: Tables) -> Ta
             best = ranked("strategy", list(at(part, best=True)["strategy"]))
             display.append({**line, "best on validation": ", ".join(best)})
     unusual = {
-        tables.TWO_VALUES: (lines["n_values"] == 2).any(),
+        tables.FEW: (lines["n_values"] < LEAST_SEEDS).any(),
         tables.COLLAPSED: (lines["flagged"] > 0).any(),
-        FEW: (study.effects["n_seeds"] < _LEAST_SEEDS).any(),
     }
     notes = [
         *(tables.PERCENT.format(level=100 * settings.confidence), *READING, *_edges(lines)),
@@ -229,7 +226,7 @@ def _draw_effects(axes: Panel, lines: pd.DataFrame, lengths: Sequence[float]) ->
             for name in ("difference", "difference_low", "difference_high")
         )
         # One or two seeds know too little of their spread for a bar.
-        bare = (path["n_seeds"] < _LEAST_SEEDS).to_numpy(bool)
+        bare = (path["n_seeds"] < LEAST_SEEDS).to_numpy(bool)
         low, high = np.where(bare, np.nan, low), np.where(bare, np.nan, high)
         axes.errorbar(
             path["lr"].to_numpy(float) * ratio ** (0.12 * (i - (len(lengths) - 1) / 2)),

@@ -5,25 +5,22 @@ go beyond this run.
 """
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from coto.errors import CotoError
-from coto.report import statistics
-from coto.report.claim import Estimate
 from coto.report.quantities import BASELINE, STRATEGY
 from coto.report.settings import Settings
+from coto.report.statistics import Estimate
 
 ITEM_COLUMNS = ["suite", "adapter", "task", "idx", "seeds", "difference"]
 _RUN = ["suite", "trained_on", "adapter", "strategy", "lr", "seed"]
 # Headline metrics that are no mean over items of being right or not.
 _NOT_OF_ITEMS = ("pearson", "spearmanr")
-# Resampled items of one test: 2,000 resamples of 20,000 items take seconds, 10,000 half a minute.
-_MOST_DRAWS = 40_000_000
 
 
 def load_items(train_records: Iterable[Path | str], runs: pd.DataFrame) -> pd.DataFrame:
@@ -84,32 +81,14 @@ def _of_task(answers: pd.DataFrame, task: str, run: dict[str, Any]) -> pd.DataFr
 def over_items(items: pd.DataFrame, settings: Settings) -> Estimate:
     """Mean over tasks of the mean difference of the items of one suite (:func:`load_items`).
 
-    Of several adapter kinds, an item's difference is the mean over them: it is one item. The
-    interval resamples the items of every task on its own (percentile bootstrap), p flips the signs
-    of items. Where items are many, there are fewer than ``settings.resamples``.
+    Of several adapter kinds, an item's difference is the mean over them: it is one item. Items are
+    drawn within each task: the error of the mean is that of a stratified sample, with as many
+    degrees of freedom as items beyond one per task.
     """
     per_item = items.groupby(["task", "idx"])["difference"].mean()
-    tasks = [part.to_numpy(dtype=np.float64) for _, part in per_item.groupby("task")]
-    resamples = min(settings.resamples, max(1000, _MOST_DRAWS // len(per_item)))
-    low, high = float("nan"), float("nan")
-    if min(map(len, tasks)) > 1:
-        low, high = statistics.percentiles(
-            tasks,
-            lambda *drawn, axis=-1: np.mean([part.mean(axis=axis) for part in drawn], axis=0),
-            confidence_level=settings.confidence,
-            n_resamples=resamples,
-            batch=100,
-            rng=np.random.default_rng(settings.seed),
-        )
-    weighted = np.concatenate([part / len(part) for part in tasks])
-    effect = statistics.PairedEffect(
-        mean=float(np.mean([part.mean() for part in tasks])),
-        low=low,
-        high=high,
-        p=statistics.sign_flip(weighted, resamples=resamples, seed=settings.seed),
-        n_pairs=len(per_item),
-        n_seeds=int(items["seeds"].max()),
-        n_tasks=len(tasks),
-        least_p=statistics.least_p(int(np.count_nonzero(weighted)), resamples),
-    )
-    return Estimate(effect)
+    tasks = per_item.groupby("task").agg(["mean", "var", "size"])
+    # Of a single item the variance is not known, and the error with it.
+    error = math.sqrt((tasks["var"] / tasks["size"]).sum(skipna=False)) / len(tasks)
+    items_left, seeds = len(per_item) - len(tasks), int(items["seeds"].max())
+    counts = len(per_item), seeds, len(tasks), len(per_item)
+    return Estimate(float(tasks["mean"].mean()), error, items_left, *counts)

@@ -6,6 +6,7 @@ from coto.config.models import ARMS
 from coto.config.plan import Plan
 from coto.measurements.interpolate import Interpolate
 from coto.measurements.merge import Merge
+from coto.report.settings import LEAST_SEEDS
 
 HALF_WAY = {"lmc-midpoint": "fusion", "lmc-midpoint-ensemble": "ensemble"}
 """Claims about the middle of a path, with the operator whose path it is."""
@@ -40,10 +41,11 @@ def _reasons(plan: Plan, name: str) -> Iterator[tuple[str, str]]:
         given = list(suite.strategies)
         yield EVERY, f"strategies = {given}: expected vanilla and coto among them"
         return
-    if len(suite.seeds) < 2:
+    if len(suite.seeds) < LEAST_SEEDS:
         yield (
             EVERY,
-            f"seeds = {list(suite.seeds)}: expected two or more, no verdict is drawn from one seed",
+            f"seeds = {list(suite.seeds)}: expected {LEAST_SEEDS} or more, no verdict is drawn "
+            "from fewer",
         )
     path, merge = suite.section(Interpolate), suite.section(Merge)
     if path is not None and len(suite.seeds) > 1:

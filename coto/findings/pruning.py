@@ -17,6 +17,7 @@ from coto.report.panels import at, named
 from coto.report.paper import PaperValue, Reported, paper_value, paper_values, vision
 from coto.report.quantities import BASELINE, RUN, STRATEGY, headline, ranked
 from coto.report.records import Frames
+from coto.report.sensitivity import WORTH
 from coto.report.settings import Settings
 from coto.report.tables import PAPER_ARMS, Quantity, table
 from coto.report.writing import Table
@@ -250,7 +251,11 @@ _HALF_SPARSE = Reported(
     *("gap at 50 % sparsity, points", "pruning_unstructured_50pct", "gap"),
     *("percentage points", "LoRA-CoTo minus LoRA"),
 )
-_PRUNING: dict[str, Any] = {"records": ("prune",), "family": "pruning"}
+_PRUNING: dict[str, Any] = {
+    "records": ("prune",),
+    "family": "pruning",
+    "sensitivity": WORTH,
+}
 _ROBUST = _PRUNING | {
     "statement": "CoTo improves pruning robustness.",
     "table": "pruning",
@@ -262,7 +267,7 @@ _SPARSE = _PRUNING | {
     "table": "unstructured_pruning",
 }
 _OTHERS = f"method != '{METHOD}'"
-_SECOND: dict[str, Any] = {"role": "sensitivity", "apart": False}
+_SECOND: dict[str, Any] = {"role": "secondary", "apart": False}
 
 for _one in (
     Claim(
@@ -279,7 +284,7 @@ for _one in (
         "CoTo minus vanilla.",
         rows="keep in ('odd', 'even')",
         quantity=lambda f: every_other(f["prune"]),
-        role="sensitivity",
+        role="secondary",
         **_ROBUST,
     ),
     Claim(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from coto.config.models import Tables
 from coto.findings.items import ITEM_COLUMNS, over_items
-from coto.findings.merging.quantities import midpoints
+from coto.findings.merging.quantities import BARRIER, midpoints
 from coto.findings.pruning import every_other
 from coto.findings.untrained import NOTES, displayed, with_baselines, with_none
 from coto.report import quantities, tables
@@ -17,6 +17,7 @@ from coto.report.comparison import AVERAGE, compare
 from coto.report.paper import PAPER_NAMES, Reported, glue
 from coto.report.quantities import against_strongest, headline, single_scores
 from coto.report.records import Frames
+from coto.report.sensitivity import WORTH
 from coto.report.settings import Settings
 from coto.report.tables import Block, table
 from coto.report.writing import Table
@@ -158,7 +159,7 @@ def _where(name: str, kind: str, statement: str, optional: str) -> Claim:
         test="Headline score on the test part of each evaluation set, CoTo minus vanilla.",
         reported={POOLED: tuple(value for value in _reported("lora") if value.kind == kind)},
         needs=_BOTH,
-        role="sensitivity",
+        role="secondary",
         caution="These are the runs of the claim single-task in such suites: no second piece of "
         "evidence. The backbone here is the suite's, not the paper's.",
         kind=kind,
@@ -172,7 +173,7 @@ def _beats(
     name: str, test: str, quantity: Callable[[Frames], pd.DataFrame], metric: str, **different: Any
 ) -> Claim:
     """CoTo against its strongest rival by one score."""
-    settings = {"margin": 1.0, "role": "sensitivity"} | different
+    settings = {"margin": 1.0, "role": "secondary"} | different
     return _claim(
         name,
         statement="CoTo beats dropout, progressive dropout and stochastic depth.",
@@ -201,8 +202,8 @@ _CLAIMS = (
         "trained runs differ on other items of these tasks?",
         quantity=lambda frames: frames.get("items", pd.DataFrame(columns=ITEM_COLUMNS)),
         estimate=over_items,
-        pairs="items",
-        role="sensitivity",
+        replicates="items",
+        role="secondary",
         caution="The pairs are items, each the mean over seeds and adapter kinds. Another training "
         "run is a question that only the test over seeds asks.",
         apart=False,
@@ -247,6 +248,7 @@ _CLAIMS = (
         table="interpolation",
         rows="operator == 'fusion' and quantity == 'score' and weight == 0.5",
         records=("interpolate",),
+        sensitivity=BARRIER,
         role="main",
     ),
     _beats(
@@ -257,6 +259,7 @@ _CLAIMS = (
         table="pruning",
         rows="keep in ('odd', 'even')",
         records=("prune",),
+        sensitivity=WORTH,
     ),
     _beats(
         *("strategies-single", "Headline score on the test part", single_scores),

@@ -33,7 +33,7 @@ from coto.report.drawing import LIGHT, legend_above, message, new_figure
 from coto.report.panels import at, curves, grouped_bars, show_means
 from coto.report.quantities import BASELINE, STRATEGY, ranked
 from coto.report.records import Frames
-from coto.report.settings import Axes, Settings, describe
+from coto.report.settings import LEAST_SEEDS, Axes, Settings, describe
 from coto.report.statistics import judge
 from coto.report.tables import cell
 from coto.report.writing import Table
@@ -99,17 +99,17 @@ def _verdicts(rows: pd.DataFrame, settings: Settings) -> Iterator[str]:
         for name in (GENERALIZATION, HALF, EVERY_OTHER):
             scores = rows[(rows["quantity"] == name) & (rows["adapter"] == adapter)]
             both = quantities.against_strongest(scores)
-            gap = effect(at(paired(both), strategy=STRATEGY), settings)
+            gap = effect(at(paired(both), strategy=STRATEGY))
             if gap is None:
                 continue
             (rival,) = both["rival"].dropna().unique()
             share = 0.5 if name == GENERALIZATION else 1.0
-            verdict = judge(gap, margin=share * settings.margin / 100)
+            level = settings.confidence
+            verdict = judge(gap, margin=share * settings.margin / 100, confidence=level)
             yield (
                 f"{adapter}, {name}: CoTo minus {rival}, its strongest rival: "
-                f"{100 * gap.mean:+z.1f} [{100 * gap.low:+z.1f}, {100 * gap.high:+z.1f}] points, "
-                f"p = {gap.p:.4f}, {gap.n_pairs} pairs. CoTo is better: {verdict.label} "
-                f"({verdict.reason})."
+                f"{cell(gap.mean, 1, gap.interval(level), signed=True)} points, p = {gap.p():.4f}, "
+                f"{gap.n_seeds} seeds. CoTo is better: {verdict.label} ({verdict.reason})."
             )
 
 
@@ -124,13 +124,10 @@ READING = (
     "generalization: single runs on the test part. merging: two seeds 1:2 (mean of both "
     "directions) and 1:1, three seeds 1:1:1, factors averaged. pruning: mean over the structured "
     "prunings; everyother: alternate layers removed, mean of both parities. Nothing is retrained.",
-    "Scores are averages over tasks with Student's t interval over seeds. Differences to "
-    f"{BASELINE} are paired over tasks and seeds, with the bootstrap interval that the claims use; "
-    "of a single task they have Student's interval.",
+    "Scores are averages over tasks with Student's t interval over seeds; so are differences to "
+    f"{BASELINE}, which are paired by seed.",
 )
-ONE_MIX = (
-    "merging 1:1:1 of three seeds is one value per task: its interval knows of the tasks only."
-)
+ONE_MIX = "merging 1:1:1 of three seeds is one value: it has no interval."
 NO_THIRD = (
     "merging 1:2 was not measured: no weight of interpolate.weights lies within 0.005 of 1/3 or "
     "2/3."
@@ -167,7 +164,7 @@ def study_table(study: Study, settings: Settings, style: Tables) -> Table:
     unusual = {
         NO_THIRD: "merging 1:2" not in present and HALF in present,
         ONE_MIX: (mixed["n_values"] == 1).any(),
-        tables.TWO_VALUES: (final["n_values"] == 2).any(),
+        tables.FEW: (final["n_values"] < LEAST_SEEDS).any(),
         tables.COLLAPSED: (final["flagged"] > 0).any(),
         PAPER.format(sources="; ".join(sources)): len(paper),
     }

@@ -64,7 +64,7 @@ CLAIMS.add(
         fixed_margin=2.0,
         unit="% of time",
         needs="timed steps of both arms",
-        replicates="repeated measurements",
+        replicates="repeats",
         caution="The repeats were made in one process on one machine.",
     )
 )

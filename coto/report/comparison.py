@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from coto.report import statistics
 from coto.report.quantities import BASELINE, ranked
-from coto.report.settings import Settings
-from coto.report.statistics import Interval, PairedEffect, count_seeds, mean_interval
+from coto.report.settings import LEAST_SEEDS, Settings
+from coto.report.statistics import Estimate, estimate
 
 AVERAGE = "Average"
 
@@ -28,12 +27,10 @@ def paired(rows: pd.DataFrame, split_by: Sequence[str] = ()) -> pd.DataFrame:
     return joined.assign(difference=joined["value"] - joined["difference"])
 
 
-def effect(pairs: pd.DataFrame, settings: Settings) -> PairedEffect | None:
-    """Paired effect over tasks and seeds of one arm of :func:`paired`; None without any pair."""
+def effect(pairs: pd.DataFrame) -> Estimate | None:
+    """Mean of one arm's differences of :func:`paired` over tasks and seeds; None without any."""
     arm = pairs[pairs["difference"].notna()]
-    if arm.empty:
-        return None
-    return statistics.paired_effect(arm, **settings.resampling)
+    return None if arm.empty else estimate(arm)
 
 
 def compare(
@@ -48,8 +45,8 @@ def compare(
 
     ``rows`` have ``suite, task, adapter, strategy, seed, value``, the columns of ``split_by`` and,
     where there are, ``metric``, ``n``, ``flag``, ``repeat_sd`` and ``repeats``. The line
-    ``Average`` over several tasks is of the seeds that all of them have; its difference is the
-    paired effect over tasks and seeds, that of a task Student's.
+    ``Average`` over several tasks is of the seeds that all of them have. Intervals, of means and of
+    differences, are Student's over seeds (:func:`coto.report.statistics.estimate`).
     """
     lines: list[dict[str, Any]] = []
     pairs = paired(rows, split_by) if differences else rows.assign(difference=math.nan)
@@ -83,29 +80,26 @@ def _groups(rows: pd.DataFrame, by: list[str]) -> Iterator[tuple[dict[str, Any],
 
 
 def _of_task(arm: pd.DataFrame, settings: Settings) -> dict[str, Any]:
-    line, gaps = _describe(arm, arm["value"], settings), arm["difference"].dropna()
-    if arm["strategy"].iloc[0] == BASELINE or gaps.empty:
-        return line
-    return line | _gap(mean_interval(gaps, settings.confidence), len(gaps))
+    return _describe(arm, arm, settings) | _gap(arm, settings)
 
 
 def _over_tasks(arm: pd.DataFrame, complete: pd.DataFrame, settings: Settings) -> dict[str, Any]:
-    """The average of the seeds that all tasks have; the difference uses the others as well."""
-    per_seed = complete.groupby("seed", as_index=False)["value"].mean()
-    line = _describe(complete, per_seed["value"], settings)
-    gap = effect(arm, settings) if arm["strategy"].iloc[0] != BASELINE else None
-    return line | _gap(gap, gap.n_pairs) | {"p": gap.p} if gap else line
+    """The average of the seeds that all tasks have."""
+    gap = _gap(arm, settings)
+    return _describe(arm, complete, settings) | gap
 
 
-def _describe(arm: pd.DataFrame, values: pd.Series, settings: Settings) -> dict[str, Any]:
-    interval = mean_interval(values, settings.confidence)
+def _describe(arm: pd.DataFrame, complete: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+    """The mean of the complete seeds, and what is known of all rows of the arm."""
+    found = estimate(complete, "value")
+    low, high = found.interval(settings.confidence)
     metrics = sorted(set(arm.get("metric", [])))
     return {
         **{"kind": "measured", "source": "this run"},
         "metric": "mean of " * (len(metrics) > 1) + ", ".join(metrics),
-        **{"mean": interval.mean, "low": interval.low, "high": interval.high},
-        "n_values": interval.n,
-        "n_seeds": count_seeds(arm["seed"]),
+        **{"mean": found.mean, "low": low, "high": high},
+        "n_values": complete["seed"].nunique(),
+        "n_seeds": found.n_seeds,
         "n_test": int(arm.drop_duplicates("task")["n"].sum()) if "n" in arm else math.nan,
         "flagged": int((arm["flag"].fillna("") != "").sum()) if "flag" in arm else 0,
         "repeat_sd": arm["repeat_sd"].mean() if "repeat_sd" in arm else math.nan,
@@ -113,9 +107,16 @@ def _describe(arm: pd.DataFrame, values: pd.Series, settings: Settings) -> dict[
     }
 
 
-def _gap(gap: Interval | PairedEffect, n: int) -> dict[str, Any]:
-    bounds = {"difference_low": gap.low, "difference_high": gap.high}
-    return {"difference": gap.mean, **bounds, "n_pairs": n}
+def _gap(arm: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+    """The difference to the baseline; nothing for the baseline and without any pair."""
+    found = effect(arm) if arm["strategy"].iloc[0] != BASELINE else None
+    if found is None:
+        return {}
+    low, high = found.interval(settings.confidence)
+    bounds = {"difference_low": low, "difference_high": high}
+    # That of a single task is one of many: its p would need a correction.
+    p = {"p": found.p()} if arm["task"].nunique() > 1 else {}
+    return {"difference": found.mean, **bounds, "n_pairs": found.n_values, **p}
 
 
 def overall(tidy: pd.DataFrame, split_by: Sequence[str] = ()) -> pd.DataFrame:
@@ -138,9 +139,9 @@ def points(rows: pd.DataFrame, settings: Settings, split_by: Sequence[str]) -> p
         ("difference", "difference", "difference_", "n_pairs"),
     ):
         of = groups[column].agg(["mean", "std", "count"])
-        # Student's t interval; NaN of a single value.
+        # Student's t interval; NaN of too few values.
         quantile = stats.t.ppf((1 + settings.confidence) / 2, (of["count"] - 1).clip(lower=1))
-        half = quantile * of["std"] / np.sqrt(of["count"])
+        half = (quantile * of["std"] / np.sqrt(of["count"])).where(of["count"] >= LEAST_SEEDS)
         lines[mean], lines[count] = of["mean"], of["count"]
         lines[f"{of_bound}low"], lines[f"{of_bound}high"] = of["mean"] - half, of["mean"] + half
     if "error" in rows:

@@ -1,12 +1,15 @@
 """What the config says about the report, and sentences on suites for notes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from pydantic import Field
 
 from coto.config.models import Facts, Statistics
 from coto.settings import Model
+
+# Fewer seeds have no interval and no verdict: a t interval of two is 13 standard errors wide on
+# either side.
+LEAST_SEEDS = 3
 
 _KINDS = {
     "text": "text classification",
@@ -45,11 +48,6 @@ class Settings(Statistics):
         default_factory=dict,
         description="By claim and suite: why the configuration of the suite cannot test the claim.",
     )
-
-    @property
-    def resampling(self) -> dict[str, Any]:
-        """Interval level and resampling, as :mod:`coto.report.statistics` takes them."""
-        return self.model_dump(include={"confidence", "resamples", "seed"})
 
     def kind(self, suite: str) -> str:
         """What a suite's tasks are: text, language or image; empty where that is not known."""

@@ -13,7 +13,7 @@ from coto.report.comparison import compare, overall
 from coto.report.paper import PaperValue, paper_value
 from coto.report.quantities import ARM, BASELINE, ORDER, STRATEGY, ranked
 from coto.report.records import Frames
-from coto.report.settings import Settings, descriptions
+from coto.report.settings import LEAST_SEEDS, Settings, descriptions
 from coto.report.writing import Table
 
 FLAG = " †"
@@ -95,15 +95,13 @@ Builder = Callable[[Frames, Settings, Tables], Table]
 PERCENT = "Percent. In brackets: {level:.0f} % intervals."
 MIXED = "Scores and shares in percent, the rest as named. In brackets: {level:.0f} % intervals."
 NUMBERS = "In brackets: {level:.0f} % intervals."
-OVER_SEEDS = "Arms: Student's t interval over seeds; Average: of the seeds' averages over tasks."
-DIFFERENCES = (
-    "Differences are paired by seed; that of Average is the paired effect over tasks and seeds "
-    "with the bootstrap interval that the claims use."
+OVER_SEEDS = (
+    "Intervals are Student's over seeds; of Average, over the seeds' averages over tasks; of "
+    "merges that share seeds, over the seeds' jackknife values."
 )
+DIFFERENCES = "Differences are paired by seed; their intervals are those that the claims use."
 COLLAPSED = "† A run of this mean is flagged, for example collapsed: one class for every item."
-TWO_VALUES = (
-    "Two values give a very wide Student interval, which may leave the range of possible scores."
-)
+FEW = f"Fewer than {LEAST_SEEDS} values have no interval."
 CONTEXT = "The paper's rows are context, not targets: other backbone, data and training length."
 
 
@@ -188,7 +186,7 @@ def notes(settings: Settings, lines: pd.DataFrame, *more: str) -> tuple[str, ...
     if lines["difference"].notna().any():
         sentences.append(DIFFERENCES)
     sentences += more
-    unusual = {TWO_VALUES: lines["n_values"] == 2, CONTEXT: lines["kind"] == "paper"}
+    unusual = {FEW: lines["n_values"] < LEAST_SEEDS, CONTEXT: lines["kind"] == "paper"}
     unusual |= {COLLAPSED: lines["flagged"] > 0}
     sentences += [text for text, where in unusual.items() if where.any()]
     return (*sentences, *descriptions(list(dict.fromkeys(lines["suite"])), settings))

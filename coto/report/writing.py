@@ -1,7 +1,6 @@
 """Tables and claims as files: written whole or not at all, and the same bytes every time."""
 
 import json
-import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -14,8 +13,8 @@ import pandas as pd
 from coto.config.models import Tables
 from coto.record import atomic
 from coto.report.claim import POOLED
-from coto.report.settings import Settings, describe
-from coto.report.verdicts import SHARED_RUNS, UNTESTED_VERDICT, Result
+from coto.report.settings import LEAST_SEEDS, Settings, describe
+from coto.report.verdicts import UNTESTED_VERDICT, Result
 
 _LATEX_SIGNS = {
     **{"−": "$-$", "±": r"$\pm$", "λ": r"$\lambda$", "†": r"$^\dagger$", "Δ": r"$\Delta$"},
@@ -105,39 +104,39 @@ def _escape(text: str) -> str:
 
 _INTRO = """# Claims of the paper, tested here
 
-Effects are CoTo minus vanilla training of the same adapter, in percentage points, paired over
-tasks and seeds, with a {level:.0f} % bootstrap interval that resamples tasks and seeds, and the p
-value of a sign-flip permutation test over the pairs. *Supported*: the interval lies wholly on the
-claimed side of 0 and p < 0.05. *Not supported*: it lies wholly on the other side, or excludes an
-effect as large as the margin. Else, and always with one seed, *inconclusive*. The paper's numbers
-come from other models and data; verdicts never compare with them.
+Effects are CoTo minus vanilla training of the same adapter, in percentage points, with a
+{level:.0f} % Student interval over seeds: the tasks are fixed, and a seed's differences are
+averaged over them. *p* tests the effect against 0, *p margin* against the margin, the smallest
+effect of interest; both are two-sided t tests over seeds. *p flip* is a check that assumes no
+distribution: a permutation test that flips the signs of whole seeds.
 
-The main tests of a family of claims, those of all suites together, share the chance of a false
-alarm: their verdicts use *p (Holm)*, corrected by Holm's procedure. Sensitivities, and single
-adapter kinds among several, are exploratory: their p is uncorrected, and so are their verdicts.
-Intervals are never corrected.
+- **supported**: the interval lies on the claimed side of 0, and p < {alpha:.2g}.
+- **not supported**: the effect is below the margin, with p margin < {alpha:.2g}, and the interval
+  does not lie wholly on the claimed side of 0.
+- **cannot be tested here**: the suite could not show it. Claims on pruning, merging, stability and
+  balance need vanilla's adapters to be worth {sensitivity:g} points (score with all minus with
+  none), claims on connectivity need the middle of vanilla's path between two seeds {barrier:g}
+  points below its ends, with the interval above 0. *sensitivity* is that number.
+- **inconclusive**: else, and always with fewer than {seeds} seeds.
 
-The test over tasks and seeds asks what other seeds and tasks would give. The claim
-single-task-items asks the other question, what these trained runs would give on other items of the
-same tasks; its interval resamples the items of each task.
+One main test per sentence of the paper; those of a family, over all suites of the run, share the
+chance of a false alarm: their p are corrected by Holm's procedure. Secondary claims, single
+tasks, and single adapter kinds among several are exploratory: their p, and so their verdicts, are
+not corrected. Intervals never are. The paper's numbers come from other models and data; verdicts
+never compare with them. How it works, with error rates in simulation: docs/verdicts.md.
 
-*d* is the mean difference over its standard deviation, with Hedges' correction; of few pairs, its
-bootstrap interval is wide and skewed, and open where resamples have no spread. *Seeds to decide* is
-a forecast for what is inconclusive: how many seeds, of the same tasks, would let the interval
-exclude 0 or the margin if today's estimate were true. It takes the spread between tasks, between
-seeds and of the rest from today's pairs, the normal approximation for the bootstrap, p at the first
-step of Holm's procedure, and pairs of seeds that share a seed as independent.
+The test over seeds asks what other seeds would give on these tasks. The claim single-task-items
+asks the other question, what these trained runs would give on other items of the same tasks.
+*Seeds to decide* is a forecast for what is inconclusive, a range, see docs/verdicts.md.
 """
 
 
 def write_claims(results: list[Result], out_dir: Path, settings: Settings) -> list[Path]:
     """Write ``claims.md``, ``claims.json`` and ``claims.csv``."""
     rows = [asdict(result) for result in results]
-    for row in rows:
-        # An interval that one pair does not give is null.
-        row |= {k: None for k, v in row.items() if isinstance(v, float) and not math.isfinite(v)}
     table = pd.DataFrame(rows).assign(paper=["; ".join(r["paper"]) for r in rows])
-    table = table.astype({"seeds_needed": "Int64"})  # whole numbers, though most have none
+    # Whole numbers, though most have none.
+    table = table.astype(dict.fromkeys(("seeds_low", "seeds_high"), "Int64"))
     text = json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     content = {"md": _markdown(results, settings), "json": text, "csv": _csv(table)}
     return _write({out_dir / f"claims.{suffix}": text for suffix, text in content.items()})
@@ -149,11 +148,16 @@ def _markdown(results: list[Result], settings: Settings) -> str:
     for r in tested:
         by_suite[r.suite].append(r)
     several = len(by_suite) > 1
-    parts = [_INTRO.format(level=100 * settings.confidence), "## Verdicts\n"]
+    margin = settings.margin
+    intro = _INTRO.format(
+        **{"level": 100 * settings.confidence, "alpha": 1 - settings.confidence},
+        **{"sensitivity": settings.sensitivity * margin, "barrier": settings.barrier * margin},
+        seeds=LEAST_SEEDS,
+    )
+    parts = [intro, "## Verdicts\n"]
     for suite, of_suite in by_suite.items():
-        shared = any(SHARED_RUNS in r.caution for r in of_suite)
         about = f"### Suite {suite}" if several else "", describe(suite, settings)
-        parts += [f"{text}\n" for text in (*about, SHARED_RUNS if shared else "") if text]
+        parts += [f"{text}\n" for text in about if text]
         parts.append(markdown_table(pd.DataFrame(map(_line, of_suite))) + "\n")
     parts.append("## Details\n")
     parts += [_details(list(group), several) for _, group in groupby(tested, lambda r: r.claim)]
@@ -168,17 +172,37 @@ def _markdown(results: list[Result], settings: Settings) -> str:
 
 
 def _line(r: Result) -> dict[str, str]:
+    name = f"{r.claim} (secondary)" if r.role == "secondary" and not r.task else r.claim
+    needed = "" if r.sensitivity_needed is None else f" (needs {r.sensitivity_needed:g})"
+    known = _spread(r.sensitivity, r.sensitivity_low, r.sensitivity_high, 1) or "unknown"
+    first = re.sub(r" \([^)]*\)", "", r.paper[0]) if r.paper else ""
     return {
-        "claim": f"{r.claim} (sensitivity)" if r.role == "sensitivity" else r.claim,
+        "claim": f"{name}, {r.task} alone" if r.task else name,
         "adapter": r.adapter,
         "effect": _spread(r.effect, r.low, r.high, 1),
-        "p": "" if r.p is None else f"{r.p:.4f}",
-        "p (Holm)": "" if r.p_holm is None else f"{r.p_holm:.4f}",
-        "pairs": f"{r.n_pairs} {r.pairs}".removesuffix(" pairs") if r.n_pairs else "",
+        "margin": "" if r.margin is None else f"{r.margin:g}",
+        "seeds": f"{r.n_seeds}" if r.effect is not None else "",
+        "p": _p(r.p if r.p_holm is None else r.p_holm),
+        "p margin": _p(r.p_margin if r.p_margin_holm is None else r.p_margin_holm),
+        "p flip": _p(r.p_flip),
+        "sensitivity": f"{known}{needed}" if needed else "",
         "verdict": f"**{r.verdict}**",
         "why": r.reason,
-        "seeds to decide": str(r.seeds_needed or r.seeds_reason),
+        "seeds to decide": _forecast(r),
+        "paper": first,
     }
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if value >= 1e-4 else "< 0.0001"
+
+
+def _forecast(r: Result) -> str:
+    if r.seeds_low is None:
+        return r.seeds_reason
+    return f"{r.seeds_low} to {r.seeds_high}" if r.seeds_high else f"{r.seeds_low} or more"
 
 
 def _details(results: list[Result], several: bool) -> str:
@@ -187,14 +211,14 @@ def _details(results: list[Result], several: bool) -> str:
     text = f"### {first.claim}\n\n- Paper: {first.statement}\n- Test here: {first.test}\n"
     rows = f"rows `{first.rows}`" if first.rows else "all rows"
     text += f"- Rests on: table `{first.table}`, {rows}. Family: {first.family}.\n"
-    # What holds for a suite stands at its verdicts.
-    if caution := first.caution.replace(SHARED_RUNS, "").strip():
-        text += f"- Caution: {caution}\n"
+    if first.caution:
+        text += f"- Caution: {first.caution}\n"
     for r in results:
         adapter = "all adapters" if r.adapter == POOLED else r.adapter
-        text += f"- {r.suite + ', ' if several else ''}{adapter}: {_outcome(r)}\n"
+        where = ", ".join(filter(None, (r.suite if several else "", adapter, r.task)))
+        text += f"- {where}: {_outcome(r)}\n"
         text += "".join(f"  - Paper, {line}\n" for line in r.paper)
-        if not r.paper and r.role == "main" and r.adapter != POOLED:
+        if not r.paper and r.role == "main" and r.adapter != POOLED and r.effect is not None:
             text += "  - Paper: no number found for this adapter.\n"
     return text
 
@@ -203,32 +227,32 @@ def _outcome(r: Result) -> str:
     """Everything that one test found, in one sentence."""
     if r.effect is None or r.margin is None:
         return f"{r.verdict}, {r.reason}."
-    repeats = "repeats" if r.unit == "% of time" else "seeds"
-    what = "(task, adapter)" if r.adapter == POOLED and r.pairs == "pairs" else "task"
+    what = "(task, adapter)" if r.adapter == POOLED and r.replicates == "seeds" else "task"
     tasks = f"{r.n_tasks} {what}{'s' if r.n_tasks > 1 else ''}"
-    size = _spread(r.size, r.size_low, r.size_high, 2)
-    correction = f"{r.p_holm or 0:.4f} after Holm's correction for {r.tests} in this family"
-    if r.p_holm is None:
-        correction = "exploratory, uncorrected"
-    elif r.tests == 1:
-        correction = "the only test of its family"
+    counts = f"{r.n_seeds} {r.replicates}, {tasks}"
+    if r.replicates == "items":
+        counts = f"{r.n_pairs} items of {tasks}"
+    corrected = "exploratory, uncorrected"
+    if r.p_holm is not None:
+        holm = f"{_p(r.p_holm)} and {_p(r.p_margin_holm)}"
+        corrected = f"{holm} after Holm's correction for {r.tests} tests"
+        corrected = corrected if r.tests > 1 else "the only test of its family"
     parts = (
         f"{_spread(r.effect, r.low, r.high, 1)} {r.unit}",
-        f"d = {size}" if size else "",
-        f"p = {r.p:.4f} ({correction})",
-        f"{r.n_pairs} {r.pairs} ({tasks}, {r.n_seeds} {repeats})",
-        f"margin {r.margin:g}",
+        counts,
+        f"p {_p(r.p)}, against the margin of {r.margin:g} {_p(r.p_margin)} ({corrected})",
+        "" if r.p_flip is None else f"p {_p(r.p_flip)} by flipped signs",
     )
-    needed = r.seeds_reason or (r.seeds_needed and f"{r.seeds_needed} {repeats}")
-    forecast = f" To decide: {needed}." if needed else ""
-    return f"{', '.join(filter(None, parts))}: **{r.verdict}**, {r.reason}.{forecast}"
+    needed = _forecast(r)
+    forecast = f" To decide: {needed}{' seeds' if r.seeds_low else ''}." if needed else ""
+    return f"{'; '.join(filter(None, parts))}: **{r.verdict}**, {r.reason}.{forecast}"
 
 
 def _spread(mean: float | None, low: float | None, high: float | None, decimals: int) -> str:
-    """A number with its interval; a bound that is not finite is left open."""
-    if mean is None or low is None or high is None or not math.isfinite(mean):
+    """A number with its interval, where there is one."""
+    if mean is None:
         return ""
-    if math.isnan(low) and math.isnan(high):
-        return f"{mean:+z.{decimals}f}"
-    bounds = [f"{x:+z.{decimals}f}" if math.isfinite(x) else "…" for x in (low, high)]
-    return f"{mean:+z.{decimals}f} [{', '.join(bounds)}]"
+    text = f"{mean:+z.{decimals}f}"
+    if low is None or high is None:
+        return text
+    return f"{text} [{low:+z.{decimals}f}, {high:+z.{decimals}f}]"

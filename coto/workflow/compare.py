@@ -21,7 +21,7 @@ Row = dict[str, str]
 SHOWN = 20  # differences per file that are printed
 # Columns that tell rows apart. In other files: all texts except _TEXTS, and numbers on an axis.
 _KEYS = {
-    "claims.csv": ("claim", "suite", "adapter"),
+    "claims.csv": ("claim", "suite", "adapter", "task"),
     "tables/training_time.csv": ("suite", "task", "adapter", "strategy"),
 }
 _TEXTS = ("selected",)

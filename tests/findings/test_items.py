@@ -113,35 +113,29 @@ def test_regressions_have_no_right_answers(answered: Records) -> None:
 def test_effect_interval_and_p_against_numpy() -> None:
     rng = np.random.default_rng(1)
     tasks = {name: rng.choice([-1, 0, 0, 0.5, 1], n).tolist() for name, n in (("a", 40), ("b", 90))}
-    found = over_items(of_items(**tasks), Settings(resamples=4000)).effect
+    found = over_items(of_items(**tasks), FAST)
     means = [np.mean(values) for values in tasks.values()]
     assert found.mean == pytest.approx(np.mean(means))
-    assert (found.n_pairs, found.n_tasks, found.n_seeds) == (130, 2, 2)
-    # Percentiles and tail of a mean of this many items are nearly the normal's.
-    error = np.sqrt(sum(np.var(v) / len(v) for v in tasks.values())) / 2
-    half = stats.norm.ppf(0.975) * error
-    assert (found.low, found.high) == pytest.approx(
-        (found.mean - half, found.mean + half), abs=0.2 * half
-    )
-    spread = np.sqrt(sum(np.square(v).sum() / len(v) ** 2 for v in tasks.values())) / 2
-    assert found.p == pytest.approx(2 * stats.norm.sf(abs(found.mean) / spread), abs=0.03)
-    # All sign patterns of a few items.
-    few = np.array([0.5, 1.0, -0.5, 0.25, 1.0])
-    signs = np.array(np.meshgrid(*[[-1, 1]] * 5)).reshape(5, -1).T @ few
-    exact = np.mean(np.abs(signs) >= few.sum() - 1e-9)
-    assert over_items(of_items(a=[*few, 0, 0]), FAST).effect.p == pytest.approx(exact)
+    assert (found.n_units, found.n_tasks, found.n_seeds) == (130, 2, 2)
+    error = np.sqrt(sum(np.var(v, ddof=1) / len(v) for v in tasks.values())) / 2
+    half = stats.t.ppf(0.975, 128) * error
+    assert found.interval() == pytest.approx((found.mean - half, found.mean + half))
+    assert found.p() == pytest.approx(2 * stats.t.sf(abs(found.mean) / error, 128))
+    # Of one task, it is the plain test.
+    one = over_items(of_items(a=tasks["a"]), FAST)
+    assert one.p(0.2) == pytest.approx(stats.ttest_1samp(tasks["a"], 0.2).pvalue)
 
 
 def test_the_interval_covers_the_mean_over_items() -> None:
     rng = np.random.default_rng(2)
     covered = 0
-    for i in range(150):
+    for _ in range(150):
         items = of_items(
             a=rng.choice([-1, 0, 1], 60, p=[0.1, 0.6, 0.3]).tolist(),
             b=rng.choice([-1, 0, 1], 200, p=[0.2, 0.6, 0.2]).tolist(),
         )
-        found = over_items(items, Settings(resamples=300, seed=i)).effect
-        covered += found.low <= 0.1 <= found.high
+        low, high = over_items(items, FAST).interval()
+        covered += low <= 0.1 <= high
     assert 0.9 <= covered / 150 <= 0.99
 
 
@@ -153,5 +147,5 @@ def test_an_item_is_one_item_whatever_the_adapter_kinds() -> None:
 
 
 def test_nothing_differs() -> None:
-    found = over_items(of_items(a=[0.0, 0.0], b=[0.0]), FAST).effect
-    assert (found.mean, found.p) == (0, 1)
+    found = over_items(of_items(a=[0.0, 0.0], b=[0.0]), FAST)
+    assert (found.mean, found.p()) == (0, 1)

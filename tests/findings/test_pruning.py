@@ -12,7 +12,7 @@ from coto.findings.pruning import sparsity_area, unstructured
 from coto.report.comparison import compare, paired, points
 from coto.report.drawing import LIGHT
 from coto.report.paper import paper_value
-from coto.report.statistics import paired_effect
+from coto.report.statistics import estimate
 from coto.report.writing import Table
 from tests.findings.analyses import FAST, Frames
 from tests.report.factory_analysis import SPARSITIES
@@ -63,7 +63,7 @@ def test_pruned_half_is_compared_and_the_paper_gives_a_difference_only(
     table = tables["unstructured_pruning"]
     rows = unstructured(frames["prune"]).query("sparsity == 0.5")
     rows = rows.query("method == 'magnitude-factors-global'")
-    expected = paired_effect(paired(rows).query("strategy == 'coto'"), resamples=200)
+    expected = estimate(paired(rows).query("strategy == 'coto'"))
     line = table.data.query(
         "method == 'magnitude-factors-global' and task == 'Average' and strategy == 'coto'"
     ).set_index("quantity")

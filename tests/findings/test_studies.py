@@ -132,6 +132,9 @@ def test_columns_are_what_the_records_say(
             continue
         gap = expected - by_hand(of_strategies, quantity, "vanilla")
         assert line["difference"] == pytest.approx(gap)
+        if quantity == "merging 1:1:1":  # one value of three seeds
+            assert np.isnan(line["difference_low"])
+            continue
         assert line["difference_low"] - 1e-9 <= gap <= line["difference_high"] + 1e-9
 
 
@@ -173,7 +176,7 @@ def test_coto_is_judged_against_its_strongest_rival(of_strategies: Records, fold
     expected = f"CoTo minus stochastic-depth, its strongest rival: {100 * gap:+.1f} ["
     (line,) = [x for x in text.splitlines() if x.startswith("- lora, pruning everyother:")]
     assert expected in line
-    assert "p = 0.03" in line
+    assert "p = 0.02" in line
     frame = pd.DataFrame(
         {"suite": "s", "adapter": "lora", "task": "t", "seed": [0, 0, 0], "value": [0.1, 0.9, 0.8]}
         | {"strategy": ["dropout", "vanilla", "coto"]}

@@ -27,12 +27,14 @@ def make_analyses(
     suite: str = "glue",
     gain: float = 0.08,
     top_heavy: float = 0.8,
+    uneven: float = 0.0,
     lr: float = 4e-3,
 ) -> dict[str, list[Path]]:
     """Write records of every further stage and return their paths by stage.
 
     ``gain`` is what CoTo adds to merges, pruned scores and dropped layers. Vanilla's top third of
-    layers holds ``top_heavy`` of the contribution and of the gradient, CoTo's a third.
+    layers holds ``top_heavy`` of the contribution and of the gradient, CoTo's a third; seeds differ
+    in that contribution by ``uneven``.
     """
     rng = np.random.default_rng(11)
     found: dict[str, list[Path]] = {}
@@ -55,7 +57,8 @@ def make_analyses(
             arm = {"suite": suite, "adapter": adapter, "strategy": strategy}
             for seed in seeds:
                 name = f"{adapter}-{strategy}-more-{seed}"
-                write("subnetworks", name, _subnetworks(arm, tasks, seed, coto, top_heavy, noisy))
+                share = top_heavy + uneven * (seed - 1)
+                write("subnetworks", name, _subnetworks(arm, tasks, seed, coto, share, noisy))
                 if strategy == "coto-early":
                     continue
                 rows = [

@@ -1,4 +1,4 @@
-"""How many seeds would decide: variance components and forecasts with known answers."""
+"""How many seeds would decide: ranges with known ends."""
 
 import math
 
@@ -6,100 +6,55 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from coto.report.claim import MOST_SEEDS, components, seeds_to_decide
-
-Z = 1.959963984540054
-
-
-def simulated(
-    rng: np.random.Generator, tasks: int, seeds: int, *, mean: float, spread: tuple[float, ...]
-) -> np.ndarray:
-    task, seed, rest = spread
-    parts = rng.normal(0, task, (tasks, 1)), rng.normal(0, seed, (1, seeds))
-    return mean + parts[0] + parts[1] + rng.normal(0, rest, (tasks, seeds))
+from coto.report.claim import LEAST_TO_FORECAST, MOST_SEEDS, Seeds, seeds_to_decide
+from coto.report.statistics import Estimate
 
 
-def test_components_by_hand() -> None:
-    # Row means 1 and 3, column means 1, 2 and 3: additive, so that nothing is left over.
-    found = components(np.array([[0.0, 1.0, 2.0], [2.0, 3.0, 4.0]]))
-    assert (found.task, found.seed, found.residual) == (2.0, 1.0, 0.0)
-    # Only interaction: the other two estimates are below 0.
-    found = components(np.array([[1.0, -1.0], [-1.0, 1.0]]))
-    assert (found.task, found.seed, found.residual) == (0.0, 0.0, 4.0)
-    alone = components(np.array([[0.1, 0.4, 0.4]]))
-    assert (alone.task, alone.seed, alone.residual) == pytest.approx((0, 0.03, 0))
+def of(mean: float, spread: float, n: int) -> Estimate:
+    """What so many seeds with this standard deviation give."""
+    return Estimate(mean, spread / math.sqrt(n), n - 1, n, n, 4, 4 * n)
 
 
-def test_components_are_unbiased() -> None:
-    rng = np.random.default_rng(1)
-    grids = [simulated(rng, 6, 5, mean=1, spread=(3, 2, 1)) for _ in range(800)]
-    found = np.array([[c.task, c.seed, c.residual] for c in map(components, grids)])
-    assert found.mean(0) == pytest.approx([9, 4, 1], rel=0.12)
+def test_the_range_is_that_of_the_standard_deviation() -> None:
+    found = seeds_to_decide(of(1.0, 2.0, 5), margin=0.5)
+    ends = [2.0 * math.sqrt(4 / stats.chi2.ppf(q, 4)) for q in (0.9, 0.1)]
+    for count, spread in zip((found.low, found.high), ends, strict=True):
+        assert count is not None
+        # So many have a power of 80 %; one fewer has less.
+        for n, enough in ((count, True), (count - 1, False)):
+            half = stats.t.ppf(0.975, n - 1) + stats.t.ppf(0.8, n - 1)
+            assert (half * spread / math.sqrt(n) < 1.0) == enough
+    assert found.low < found.high  # type: ignore[operator]
 
 
-def test_seeds_by_hand() -> None:
-    # One task: the interval is mean ± z · 2 / √S around 1, so that S > (2 z)² excludes 0.
-    grid = np.array([[-1.0, 3.0, 1.0, 1.0 + math.sqrt(2), 1.0 - math.sqrt(2)]])
-    assert grid.var(ddof=1) == pytest.approx(3)
-    found = seeds_to_decide(grid, margin=0.5)
-    assert found.count == math.ceil(3 * Z**2)
-    # A claim in the other direction: the whole interval lies below the margin, sooner.
-    assert seeds_to_decide(grid, margin=0.5, direction=-1).count == math.ceil(
-        3 * (Z / (1 + 0.5)) ** 2
+def test_either_answer_decides() -> None:
+    # Below 0, excluding the margin is nearer; in the other direction the same numbers are far.
+    assert seeds_to_decide(of(-1.0, 2.0, 5), margin=1.0) == seeds_to_decide(
+        of(2.0, 2.0, 5), margin=0.001
     )
-    # Half-way to the margin it is settled by excluding either.
-    assert seeds_to_decide(grid, margin=2.5).count == math.ceil(3 * (Z / 1.5) ** 2)
+    mirrored = seeds_to_decide(of(1.0, 2.0, 5), margin=1.0, direction=-1)
+    assert mirrored == seeds_to_decide(of(-1.0, 2.0, 5), margin=1.0)
 
 
-def test_pairs_must_be_able_to_give_the_p_of_the_family() -> None:
-    grid = np.array([[1.0, 1.001, 0.999]])
-    for tests in (1, 5, 20):
-        least = next(s for s in range(4, 99) if 2.0 ** (1 - s) < 0.05 / tests)
-        assert seeds_to_decide(grid, margin=0.1, tests=tests).count == least
-    # Pairs of seeds: six of them need four seeds.
-    assert seeds_to_decide(grid, margin=0.1, in_pairs=True).count == 4
+def test_a_larger_family_needs_more() -> None:
+    lows = [seeds_to_decide(of(1.0, 2.0, 5), margin=0.5, tests=m).low for m in (1, 3, 9)]
+    assert lows == sorted(set(lows))  # type: ignore[type-var]
 
 
-def test_a_larger_family_needs_more_seeds() -> None:
-    grid = np.array([[-1.0, 3.0, 1.0, 0.0, 2.0]])
-    counts = [seeds_to_decide(grid, margin=0.5, tests=tests).count for tests in (1, 3, 9)]
-    assert counts == sorted(counts)
-    expected = stats.norm.isf(0.05 / 9 / 2) ** 2 * grid.var(ddof=1)
-    assert counts[-1] == math.ceil(expected)
-
-
-def test_what_no_number_of_seeds_decides() -> None:
-    wide = np.array([[3.0, 3.1], [-2.8, -2.9], [0.4, 0.5]])
-    assert "more tasks" in seeds_to_decide(wide, margin=1.0).reason
-    one = np.array([[0.3], [0.1]])
-    assert "fewer than two seeds" in seeds_to_decide(one, margin=1.0).reason
-    holes = np.array([[0.3, np.nan], [np.nan, 0.1]])
-    assert "fewer than two seeds" in seeds_to_decide(holes, margin=1.0).reason
-    assert "pairs of seeds" in seeds_to_decide(one, margin=1.0, in_pairs=True).reason
-    assert "do not differ" in seeds_to_decide(np.zeros((2, 2)), margin=1.0).reason
-    noise = np.array([[-9.0, 9.01]])
-    assert seeds_to_decide(noise, margin=0.001).reason == f"more than {MOST_SEEDS}"
-
-
-def test_missing_seeds_are_left_out() -> None:
-    grid = np.array([[0.5, -0.2, 0.9, 7.0], [0.4, 0.1, 0.6, np.nan]])
-    assert seeds_to_decide(grid, margin=0.01) == seeds_to_decide(
-        np.hstack([grid[:, :3], np.full((2, 1), np.nan)]), margin=0.01
-    )
+def test_no_number_from_few_seeds_or_for_very_many() -> None:
+    few = seeds_to_decide(of(1.0, 2.0, LEAST_TO_FORECAST - 1), margin=1.0)
+    assert (few.low, few.high) == (None, None)
+    assert f"fewer than {LEAST_TO_FORECAST} seeds" in few.reason
+    assert seeds_to_decide(of(0.5, 900.0, 5), margin=1.0) == Seeds(reason=f"more than {MOST_SEEDS}")
+    assert seeds_to_decide(of(0.4, 9.0, 5), margin=1.0).high is None
+    assert "spread" in seeds_to_decide(of(1.0, 0.0, 5), margin=1.0).reason
 
 
 def test_the_forecast_holds_in_simulation() -> None:
-    """With so many seeds, the interval excludes 0 in half of the runs: today's estimate is true."""
+    """If today's mean and spread were true, so many seeds decide in 80 of 100 runs."""
     rng = np.random.default_rng(5)
-    pilot = simulated(rng, 4, 5, mean=0, spread=(0, 1, 1))
-    pilot -= pilot.mean(1, keepdims=True)
-    found = components(pilot)
-    assert found.task == 0
-    pilot *= math.sqrt((1 + 1 / 4) / (found.seed + found.residual / 4))
-    count = seeds_to_decide(0.6 + pilot, margin=0.1).count
-    assert count == math.ceil((1 + 1 / 4) * (Z / 0.6) ** 2)
-    decided = 0
-    for _ in range(400):
-        means = simulated(rng, 4, count, mean=0.6, spread=(0, 1, 1)).mean(0)
-        decided += means.mean() - Z * means.std(ddof=1) / math.sqrt(count) > 0
-    assert 0.4 <= decided / 400 <= 0.65
+    spread = 2.0 / math.sqrt(4 / stats.chi2.ppf(0.9, 4))  # so that the narrow end is 2
+    count = seeds_to_decide(of(1.0, spread, 5), margin=0.1).low
+    values = rng.normal(1.0, 2.0, (4000, count))
+    p = stats.ttest_1samp(values, 0, axis=1).pvalue
+    assert ((p < 0.05) & (values.mean(1) > 0)).mean() == pytest.approx(0.8, abs=0.03)

@@ -13,6 +13,7 @@ from coto.report.panels import at, named, places
 from coto.report.paper import Reported
 from coto.report.quantities import BASELINE, ORDER, RUN, STRATEGY, final_runs, mean_height
 from coto.report.records import Frames
+from coto.report.sensitivity import WORTH
 
 Places = list[tuple[str, list[pd.DataFrame]]]
 THIRDS = ORDER["third"]
@@ -145,18 +146,20 @@ _STABLE: dict[str, Any] = {
     "table": "dropout_stability",
     "records": ("subnetworks",),
     "family": "stability",
+    "sensitivity": WORTH,
     "optional": _NO_SUBSETS,
 }
 _EVEN: dict[str, Any] = {
     "statement": "CoTo leads to a balanced contribution of the layers (cooperative game, Shapley "
     "values).",
     "family": "balance",
+    "sensitivity": WORTH,
     "direction": -1,
     # In percentage points of the whole; under a fifth of what the paper's two numbers differ by.
     "fixed_margin": 5.0,
 }
 _SHAPLEY = _EVEN | {"table": "shapley", "records": ("subnetworks",), "optional": _NO_SUBSETS}
-_SECOND: dict[str, Any] = {"role": "sensitivity", "apart": False}
+_SECOND: dict[str, Any] = {"role": "secondary", "apart": False}
 _ROWS = "kind == 'measured' and quantity == 'deviation from balance, {}'"
 # Of the paper: the share of the highest third, and by strategy how far it is from an even one.
 TOP_SHARE = Reported(

@@ -17,7 +17,7 @@ from coto.report.panels import at, curves, hide_empty, show_means
 from coto.report.quantities import RUN, ranked
 from coto.report.records import Frames
 from coto.report.settings import Settings
-from coto.report.statistics import mean_interval
+from coto.report.statistics import estimate
 from coto.report.tables import RUNS, Quantity, compared, empty, laid_out, table
 from coto.report.writing import Table
 
@@ -72,11 +72,11 @@ def dropout_stability(frames: Frames, settings: Settings, style: Tables) -> Tabl
 def draw_dropout_stability(frames: Frames, strategies: Strategies, settings: Settings) -> Figure:
     """Expected score and loss when each layer's adapter is kept with chance q, without retraining.
 
-    Bands are Student's t intervals over tasks and seeds after every task was moved to the common
-    level; they may reach beyond the picture. *coto-early* is CoTo stopped early.
+    Means over tasks; bands are Student's t intervals over seeds and may reach beyond the picture.
+    *coto-early* is CoTo stopped early.
     """
     rows = frames["subnetworks"]
-    measured = [_centred(quantities.stability_curve(rows, name)) for name in ("score", "loss")]
+    measured = [quantities.stability_curve(rows, name) for name in ("score", "loss")]
     if measured[0].empty:
         return message("Dropout stability was not measured.")
     places = quantities.by_place(*measured)
@@ -97,19 +97,12 @@ def draw_dropout_stability(frames: Frames, strategies: Strategies, settings: Set
     return shown
 
 
-def _centred(rows: pd.DataFrame) -> pd.DataFrame:
-    """Every task moved to the level of all, so that bands do not show how tasks differ."""
-    level = rows.groupby(_PLACE)["value"].transform("mean")
-    task = rows.groupby([*_PLACE, "task"])["value"].transform("mean")
-    return rows.assign(value=rows["value"] - task + level)
-
-
 def _over_tasks(rows: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """Means over tasks and seeds per strategy and ``x``, with Student's t interval."""
+    """Means over tasks per strategy and ``x``, with Student's t interval over seeds."""
     lines = []
-    for key, values in rows.groupby(["strategy", "x"])["value"]:
-        spread = mean_interval(values, settings.confidence)
-        lines.append((*key, spread.mean, spread.low, spread.high))
+    for key, part in rows.groupby(["strategy", "x"]):
+        found = estimate(part, "value")
+        lines.append((*key, found.mean, *found.interval(settings.confidence)))
     return pd.DataFrame(lines, columns=["strategy", "x", "mean", "low", "high"])
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 
 from coto.operators.operator import OPERATORS
-from coto.report.claim import CLAIMS, Claim, by_operator
+from coto.report.claim import CLAIMS, POOLED, Claim, by_operator
 from coto.report.comparison import AVERAGE
 from coto.report.paper import Reported, glue, vision
 from coto.report.quantities import ARM, RUN, headline, labelled, over_repeats
+from coto.report.sensitivity import WORTH, Sensitivity
 
 
 def path_scores(interpolate: pd.DataFrame, count: int = 2) -> pd.DataFrame:
@@ -44,6 +45,30 @@ def thirds(interpolate: pd.DataFrame) -> pd.DataFrame:
     return rows.groupby([*RUN, "operator"])["value"].mean().reset_index()
 
 
+def dips(interpolate: pd.DataFrame) -> pd.DataFrame:
+    """How far the middle of a path lies below the mean of its ends; below 0 where it is above.
+
+    Unlike :func:`barriers`, no maximum over noisy points: it is as often too small as too large.
+    """
+    rows = path_scores(interpolate)
+    path = [*RUN, "operator", "metric"]
+    place = rows["weight"].round(9).map({0.0: "start", 0.5: "middle", 1.0: "end"})
+    wide = rows.assign(place=place).pivot_table("value", path, "place", "mean")
+    wide = wide.reindex(columns=["start", "middle", "end"]).dropna()
+    dip = (wide["start"] + wide["end"]) / 2 - wide["middle"]
+    return dip.rename("value").reset_index()
+
+
+BARRIER = Sensitivity(
+    "vanilla's drop half-way between two seeds, factors averaged, below the mean of both",
+    lambda frames: by_operator(dips(frames["interpolate"]), "fusion"),
+    lambda settings: settings.barrier * settings.margin,
+    "no record has vanilla's path by fusion with both ends and the middle: it needs the weights "
+    "0, 0.5 and 1 in interpolate.weights",
+)
+"""That there is a barrier: for claims on connectivity."""
+
+
 def barriers(interpolate: pd.DataFrame) -> pd.DataFrame:
     """How far a path sags below the straight line between the scores of its ends.
 
@@ -66,7 +91,7 @@ def merged_scores(merge: pd.DataFrame) -> pd.DataFrame:
 
     Merges of tasks with a seed of their own each stand apart, by the name of their operator.
     """
-    apart = merge["operator"] + ", different seeds"
+    apart = merge["operator"].map(_APART.format)
     merge = merge.assign(operator=merge["operator"].where(merge["seeds"] == "same", apart))
     rows = headline(over_repeats(merge))
     most = rows.groupby(["suite", "adapter", "strategy"])["merged_tasks"].transform("max")
@@ -96,15 +121,15 @@ _HALF_WAY = Reported(
 )
 _CONNECTED = "CoTo promotes linear mode connectivity"
 _FURTHER = [name for name in OPERATORS if name not in ("fusion", "ensemble")]
-_SECOND: dict[str, Any] = {"role": "sensitivity", "apart": False}
+_APART = "{}, different seeds"
+_SECOND: dict[str, Any] = {"role": "secondary", "apart": False}
 _SEEDS: dict[str, Any] = {
     "statement": f"{_CONNECTED}: two seeds can be averaged.",
     "table": "interpolation",
     "rows": "operator == '{}' and quantity == 'score' and weight == 0.5",
     "quantity": midpoints,
     "records": ("interpolate",),
-    "caution": "Pairs of seeds that share a seed are not independent; p treats them as if they "
-    "were.",
+    "sensitivity": BARRIER,
 }
 _TASKS: dict[str, Any] = {
     "statement": "CoTo enhances multi-task merging accuracy.",
@@ -112,8 +137,7 @@ _TASKS: dict[str, Any] = {
     "rows": "kind == 'measured' and operator == '{}'",
     "quantity": merged_scores,
     "records": ("merge",),
-    "caution": "The tasks of one merged model are not independent. The interval, which resamples "
-    "seeds as a whole, allows for it; p treats them as if they were.",
+    "sensitivity": WORTH,
 }
 
 
@@ -133,6 +157,7 @@ for _one in (
         "Score half-way between two seeds (factors A and B averaged), CoTo minus vanilla.",
         reported={"lora": (_HALF_WAY, *vision("merging 1:1 acc(%)"))},
         needs="two seeds",
+        by_task=True,
     ),
     _seeds(
         "lmc-barrier",
@@ -143,13 +168,15 @@ for _one in (
         statement=f"{_CONNECTED}: the path between two seeds sags less.",
         direction=-1,
         needs="two seeds",
+        role="secondary",
+        caution="A maximum over points that are all uncertain is too large in both arms.",
     ),
     _seeds(
         "lmc-midpoint-ensemble",
         "As lmc-midpoint, with ΔW averaged instead of the factors.",
         "ensemble",
         needs="two seeds, and ensemble among the operators of interpolation",
-        role="sensitivity",
+        role="secondary",
     ),
     _seeds(
         "lmc-three-way",
@@ -157,7 +184,6 @@ for _one in (
         rows="operator == '{}' and quantity == 'score of three seeds 1:1:1'",
         quantity=three_way,
         statement=f"{_CONNECTED}: three seeds can be averaged.",
-        caution="Mixtures that share seeds are not independent; p treats them as if they were.",
         optional="no suite of this run mixes three seeds",
         **_SECOND,
     ),
@@ -181,16 +207,36 @@ for _one in (
             operator,
             reported={"lora": PAPER[operator]},
             needs="a suite of two or more tasks",
+            by_task=True,
+            role=role,
         )
-        for operator, what in (("fusion", "factors A and B"), ("ensemble", "ΔW"))
+        for operator, what, role in (
+            # The operator that the paper shows first, and the one that its theory is about.
+            ("fusion", "factors A and B", "main"),
+            ("ensemble", "ΔW", "secondary"),
+        )
+    ),
+    *(
+        _tasks(
+            f"merging-{operator}-seeds",
+            f"As merging-{operator}, each task with a seed of its own: no two of the merged "
+            "adapters begin with the same A.",
+            _APART.format(operator),
+            by_task=True,
+            optional="no suite of this run merges tasks of different seeds (merge.different_seeds)",
+            caution="No trained run is part of two merges: the tasks' seeds rotate.",
+            **_SECOND,
+        )
+        for operator in ("fusion", "ensemble")
     ),
     _tasks(
         "merging-lego",
         "Score of the merge of all tasks by LoRA-LEGO, mean over its draws, CoTo minus vanilla.",
         "lora-lego",
         statement="CoTo enhances multi-task merging accuracy, also by LoRA-LEGO.",
-        reported={"lora": PAPER["lora-lego"]},
+        reported={POOLED: PAPER["lora-lego"]},
         optional="no suite of this run merges tasks by LoRA-LEGO",
+        **_SECOND,
     ),
     *(
         # Operators that the abstract's claim does not rest on.

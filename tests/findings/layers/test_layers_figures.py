@@ -93,6 +93,8 @@ def test_stability_bands_do_not_show_how_tasks_differ(
     draw: Draw, suite_frames: dict[str, pd.DataFrame]
 ) -> None:
     table = suite_frames["subnetworks"]
+    more = table[(table["suite"] == "glue") & (table["seed"] == 1)]
+    table = pd.concat([table, more.assign(seed=2, value=more["value"] + 0.01)])
     apart = table.assign(value=table["value"] + 0.3 * (table["task"] == "news"))
     bands = [
         draw("dropout_stability", subnetworks=rows).axes[0].collections[0].get_paths()[0].vertices
