@@ -58,13 +58,14 @@ def run(job: base.Job[Settings]) -> None:
     """Train and score one run.
 
     Writes the adapter in PEFT's format; the answer to every test item, for tests that pair the
-    items of two runs; gradient norms per block over the training; and the record.
+    items of two runs; gradient norms per block over the training; the record; and one of what the
+    run scores with every adapter removed, which tells the adapters' share from the head's.
     """
     import pandas as pd
     from filelock import FileLock
 
     from coto import device, record
-    from coto.measurements.training import add_adapter, fit
+    from coto.measurements.training import adapters_off, add_adapter, fit
     from coto.models.base import load_model
 
     settings, task = job.settings, TASKS[job.settings.task]
@@ -85,13 +86,18 @@ def run(job: base.Job[Settings]) -> None:
     }
     results = []
     for split in ("validation", "test"):
-        scores = model.score(trained.model, task, job.rows(settings.suite, task.name, split))
+        rows = job.rows(settings.suite, task.name, split)
+        scores = model.score(trained.model, task, rows)
         results += job.score_rows(task, scores, split, **coordinates, split=split)
+    with adapters_off(trained.model):
+        bare = model.score(trained.model, task, rows)  # the test part, the last one above
+    none = job.score_rows(task, bare, "test, adapters removed", **coordinates)
     with record.atomic(job.outputs["answers"]) as temporary:
         items = pd.concat([one.items.assign(task=one.task) for one in scores])
         items.to_parquet(temporary, index=False, compression="zstd")
     arm = {**coordinates, "trained_on": task.name, "task": task.name}
     job.write("gradients", [{**arm, **row} for row in trained.gradients])
+    job.write("none", none, compute.describe(job.threads))
     job.write(
         "train", results, compute.describe(job.threads), training=trained.summary, files=files
     )
@@ -242,6 +248,7 @@ TRAIN: base.Measurement[Settings] = base.MEASUREMENTS.add(
             "adapter": f"{RUN}/adapter",
             "answers": f"{RUN}/answers.parquet",
             "gradients": f"{RUN}/gradients.json",
+            "none": f"{RUN}/none.json",
         },
         folders=frozenset({"adapter"}),
         columns={
@@ -250,6 +257,7 @@ TRAIN: base.Measurement[Settings] = base.MEASUREMENTS.add(
                 {**base.ARM, "lr": float, "seed": int, "stack": str, "layer": int, "share": float},
                 {"norm": float, "norm_active": float, "steps_active": int, "steps": int},
             ),
+            "none": base.scores_by(lr=float, seed=int),
         },
         blocks=_runs,
         build=_settings,

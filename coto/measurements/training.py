@@ -9,13 +9,15 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from coto.adapters.kinds import peft_config
@@ -57,6 +59,24 @@ def add_adapter(model: TaskModel, settings: Learner, seed: int) -> PeftModel:
     torch.manual_seed(seed)
     config = peft_config(adapter, targets, model.heads, model.peft_task)
     return get_peft_model(model.model, config)
+
+
+@contextmanager
+def adapters_off(model: PeftModel) -> Iterator[None]:
+    """Inside, a model is as it would be with every adapter removed; its trained head stays.
+
+    PEFT's own ``disable_adapter`` brings the untrained head back as well.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer)]
+    before = [layer.disable_adapters for layer in layers]
+    try:
+        for layer in layers:
+            # Not enable_adapters(False), which also changes what is trainable.
+            layer._disable_adapters = True
+        yield
+    finally:
+        for layer, off in zip(layers, before, strict=True):
+            layer._disable_adapters = off
 
 
 def total_steps(train: Training, rows: int, shots: int | None = None) -> int:

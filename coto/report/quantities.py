@@ -108,6 +108,24 @@ def single_scores(frames: Frames) -> pd.DataFrame:
     return headline(test_scores(frames))
 
 
+def worth_of_adapters(frames: Frames) -> pd.DataFrame:
+    """What the adapters of each run are worth: its score with all of them, and with none.
+
+    With ``none`` the trained head works on the bare backbone. What it scores is no merit of the
+    adapters, so nothing that is done to them can show below it.
+
+    Returns:
+        Rows with ``suite, task, adapter, strategy, seed, all, none``: headline scores on the test
+        part, as fractions, of the runs at their arms' learning rates. Runs whose record of *none*
+        is not there are left out.
+    """
+    whole = single_scores(frames).rename(columns={"value": "all"})
+    bare = headline(frames["none"]).rename(columns={"value": "none"})
+    place = [*RUN, "trained_on", "lr", "metric"]
+    both = whole[[*place, "all"]].merge(bare[[*place, "none"]], on=place)
+    return both[[*RUN, "all", "none"]]
+
+
 def headline(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of each task's headline metric."""
     return rows[rows["headline"].astype(bool)]

@@ -14,12 +14,13 @@ import torch
 from safetensors.torch import load_file
 
 from coto import cli, device
-from coto.adapters.store import check_adapter
+from coto.adapters.store import check_adapter, read_adapter
 from coto.config import paths
 from coto.config.plan import Plan
 from coto.errors import CotoError
 from coto.measurements.base import Job
-from coto.measurements.training import add_adapter
+from coto.measurements.evaluation import Evaluator
+from coto.measurements.training import adapters_off, add_adapter
 from coto.models.base import load_model
 from coto.settings import canonical
 from tests.measurements.conftest import AT, job_of, plan_of, run_job
@@ -166,3 +167,41 @@ def test_missing_rows_are_one_line_on_the_command_line(tmp_path):
     assert len(done.stderr.splitlines()) == 1
     assert paths.data(*AT, "train") in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("adapter", list(LR))
+def test_none_is_the_bare_backbone_with_the_runs_head(root, adapter):
+    plan = plan_of(suites={"glue": {"train": {"steps": 30}}})
+    out = run_job(root, plan, "train", **at(adapter, "coto"))
+    (none,) = json.loads(out.with_name("none.json").read_text())["rows"]
+    assert (none["lr"], none["seed"], none["n"]) == (float(LR[adapter]), 0, 12)
+
+    job = job_of(root, plan, "prune", adapter=adapter, strategy="coto", seed=0)
+    evaluator = Evaluator(job)
+    heads = read_adapter(out.parent / "adapter").heads
+    (bare,) = evaluator.score("movies", {}, heads)
+    assert none["value"] == bare.metrics["accuracy"]
+
+
+def test_adapters_off_is_peft_without_its_adapters_but_for_the_head(root):
+    settings = job_of(root, plan_of(), "train", **at("lora", "vanilla")).settings
+    start = load_model(settings.loading, CPU, 0)
+    model = add_adapter(start, settings, 0).eval()
+    layers = [m for m in model.modules() if hasattr(m, "lora_B")]
+    for layer in layers:
+        torch.nn.init.normal_(layer.lora_B["default"].weight)
+    rows = {"input_ids": torch.arange(100, 124).reshape(2, 12)}
+    with torch.no_grad():
+        whole = model(**rows).logits
+        trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+        with adapters_off(model):
+            bare = model(**rows).logits
+        again = model(**rows).logits
+        after = {name for name, p in model.named_parameters() if p.requires_grad}
+        with model.disable_adapter():  # its head is the fresh one, which this one still is
+            expected = model(**rows).logits
+    assert layers
+    assert torch.equal(bare, expected)
+    assert not torch.allclose(bare, whole)
+    assert torch.equal(again, whole)
+    assert after == trainable

@@ -43,13 +43,15 @@ def make_records(
     share_of_gain: dict[str, float] | None = None,
     snapshots: tuple[float, ...] = (),
     baselines: tuple[str, ...] = (),
+    worth: float = 0.3,
 ) -> dict[str, list[Path]]:
     """Write one record per job and return their paths by stage.
 
     ``share_of_gain`` scales a strategy's gains; ``trained_on`` is the one task that all evaluation
-    sets in ``tasks`` belong to. The noise of what was added later is drawn apart.
+    sets in ``tasks`` belong to; ``worth`` is how far vanilla runs fall without their adapters. The
+    noise of what was added later is drawn apart.
     """
-    rng, more = np.random.default_rng(7), np.random.default_rng(8)
+    rng, more, third = (np.random.default_rng(seed) for seed in (7, 8, 9))
     found: dict[str, list[Path]] = {stage: [] for stage in COLUMNS}
 
     def write(stage: str, name: str, rows: list[dict[str, Any]], **extra: Any) -> None:
@@ -88,6 +90,9 @@ def make_records(
                         ]
                         name = f"{task}-{adapter}-{strategy}-{lr:g}-{seed}"
                         write("train", name, rows, training={"steps": 300})
+                        bare = {k: v for k, v in run.items() if k != "flag"}
+                        bare |= {"value": score(level[task] - worth, third)}
+                        write("none", name, [bare])
                     rows = [
                         {**here, "seed": seed, "keep": keep, "method": "structured"}
                         | {"sparsity": 1 - KEPT.get(keep, 6) / 18}
