@@ -56,7 +56,8 @@ def test_a_table_reads_the_records_that_it_shows_and_no_others():
     ask = rules()
     for target, kinds in {
         "table_shapley": {"subnetworks"},
-        "figure_pruning": {"prune"},
+        "figure_pruning": {"prune", "train", "select", "none", "baseline"},
+        "figure_unstructured_pruning": {"prune"},
         "table_training_time": {"overhead"},
         "table_learning_rate": {"train", "select"},
         "figure_schedule": set(),
