@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +13,7 @@ import pandas as pd
 
 from coto.config.models import Tables
 from coto.record import atomic
-from coto.report.claim import POOLED
+from coto.report.claim import CLAIMS, POOLED, Claim
 from coto.report.settings import Settings, describe
 from coto.report.verdicts import SHARED_RUNS, UNTESTED_VERDICT, Result
 
@@ -105,6 +105,8 @@ def _escape(text: str) -> str:
 
 _INTRO = """# Claims of the paper, tested here
 
+![Every main claim: effect, interval, margin and verdict](figures/forest.png)
+
 Effects are CoTo minus vanilla training of the same adapter, in percentage points, paired over
 tasks and seeds, with a {level:.0f} % bootstrap interval that resamples tasks and seeds, and the p
 value of a sign-flip permutation test over the pairs. *Supported*: the interval lies wholly on the
@@ -132,15 +134,36 @@ step of Holm's procedure, and pairs of seeds that share a seed as independent.
 
 def write_claims(results: list[Result], out_dir: Path, settings: Settings) -> list[Path]:
     """Write ``claims.md``, ``claims.json`` and ``claims.csv``."""
-    rows = [asdict(result) for result in results]
+    papers = paper_effects(results, settings)
+    rows = [asdict(r) | {"paper_effects": papers.get((r.claim, r.suite), [])} for r in results]
     for row in rows:
         # An interval that one pair does not give is null.
         row |= {k: None for k, v in row.items() if isinstance(v, float) and not math.isfinite(v)}
-    table = pd.DataFrame(rows).assign(paper=["; ".join(r["paper"]) for r in rows])
+    table = pd.DataFrame(rows).drop(columns="paper_effects")
+    table = table.assign(paper=["; ".join(r["paper"]) for r in rows])
     table = table.astype({"seeds_needed": "Int64"})  # whole numbers, though most have none
     text = json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     content = {"md": _markdown(results, settings), "json": text, "csv": _csv(table)}
     return _write({out_dir / f"claims.{suffix}": text for suffix, text in content.items()})
+
+
+def paper_effects(
+    results: Iterable[Result], settings: Settings, claims: Mapping[str, Claim] = CLAIMS
+) -> dict[tuple[str, str], list[float]]:
+    """By claim and suite, what CoTo adds in the paper with the adapter kinds of these results.
+
+    In the claim's unit, of suites of the same kind of tasks; without what the paper gives no
+    baseline for.
+    """
+    found: dict[tuple[str, str], dict[float, None]] = defaultdict(dict)
+    for r in results:
+        # What is said of all kinds together is listed under that name.
+        for of in dict.fromkeys((r.adapter, POOLED)) if r.suite else ():
+            for value in claims[r.claim].reported.get(of, ()):
+                alike = value.kind in ("", settings.kind(r.suite) or value.kind)
+                if alike and (effect := value.effect) is not None:
+                    found[r.claim, r.suite][round(effect, 6)] = None
+    return {place: list(effects) for place, effects in found.items()}
 
 
 def _markdown(results: list[Result], settings: Settings) -> str:

@@ -118,7 +118,7 @@ def test_text_is_legible(draw: Draw, name: str) -> None:
     assert min(sizes) >= 8
 
 
-@pytest.mark.parametrize("name", MEASURED)
+@pytest.mark.parametrize("name", [name for name in MEASURED if name != "forest"])
 def test_arms_that_one_suite_lacks_leave_no_hole(
     draw: Draw, suite_frames: dict[str, pd.DataFrame], name: str
 ) -> None:
