@@ -20,7 +20,7 @@ SIGNS = {SUPPORTED: "yes", REFUTED: "no", OPEN: "?", UNTESTABLE: "n/a"}
 # The main claims in the words of a newcomer; others go by their name.
 WORDS = {
     "single-task": "Single tasks",
-    "variants": "Single tasks, adapters other than LoRA",
+    "variants": "Single tasks, kinds other than LoRA",
     "training-time": "Training time saved",
     "lmc-midpoint": "Half-way between two seeds",
     "lmc-barrier": "Barrier between two seeds, lower by",
