@@ -2,8 +2,8 @@
 
 What it adds to a bare ``snakemake``: the lock that a killed run has left is removed, under a lock
 of the operating system, so that two runs cannot meet; the report is built anew only if something in
-it has changed; and jobs on this machine are forked off a server that has the libraries imported
-(:mod:`coto.job_server`).
+it has changed; jobs on this machine are forked off a server that has the libraries imported
+(:mod:`coto.job_server`); and the verdicts are printed at the end.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from coto import cli, job_server
 from coto.compat import extended
+from coto.findings.outcome import words
 from coto.workflow.load import ConfigError, load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,8 +70,10 @@ def _run(arguments: Sequence[str], results: Path, state: Path) -> int:
         if built.returncode:
             sys.stderr.write(built.stderr.decode(errors="replace"))
             return built.returncode
-    if times:
-        print(f"claims: {results / 'claims.md'}\nreport: {report}")
+    if (results / "claims.json").is_file():
+        words.show(results)
+    elif times:
+        print(f"report: {report}")
     return 0
 
 

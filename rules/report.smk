@@ -1,6 +1,6 @@
 """Tables, figures, claims and studies, each from the records that it shows."""
 
-for kind, category in (("table", "Tables"), ("figure", "Figures"), ("study", "Studies")):
+for kind in ("table", "figure", "study"):
 
     rule:
         name:
@@ -10,7 +10,7 @@ for kind, category in (("table", "Tables"), ("figure", "Figures"), ("study", "St
         output:
             **{
                 name: (
-                    report(path, category=category, caption="captions/finding.rst")
+                    report(path, category=ask.category(kind), caption="captions/finding.rst")
                     if name in ("csv", "svg")
                     else path
                 )

@@ -1,37 +1,30 @@
-"""``python -m tools.reference RESULTS``: keep a run's report as the one that README quotes.
+"""``python -m tools.reference [RESULTS]``: keep a run's report as the one that is quoted.
 
-Copies what the report is made of to ``results/reference/`` and writes README's results block from
-it, so that no number in README is typed by hand.
+Copies what the report of RESULTS is made of to ``results/reference/``, and writes from it the
+outcome in README and the tables in docs/results.md, so that no number there is typed by hand.
+Without RESULTS it only writes both texts.
 """
 
 import json
+import math
+import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from textwrap import fill
 
 import pandas as pd
 
-from coto.report.comparison import AVERAGE
+from coto.findings import FIGURES
+from coto.findings.outcome.lines import Line, lines_of, read_rows, suites_of
+from coto.findings.outcome.words import headline
 from coto.report.writing import markdown_table, write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
-# The claims that README shows, in the words of a newcomer.
-HEADLINES = {
-    "single-task": "Single tasks",
-    "variants": "Single tasks, adapters other than LoRA",
-    "lmc-midpoint": "Half-way between two seeds",
-    "merging-fusion": "All tasks in one adapter, factors averaged",
-    "merging-ensemble": "All tasks in one adapter, ΔW averaged",
-    "merging-lego": "All tasks in one adapter, ranks clustered",
-    "pruning": "Adapters removed after training",
-    "unstructured-pruning": "Entries of adapters removed after training",
-    "dropout-stability": "Layers' adapters dropped at random",
-    "balanced-contribution": "Imbalance between layers (less is better)",
-    "training-time": "Training time saved",
-}
+BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
+# Shown in docs/results.md; the others are linked.
+SHOWN = ("pruning", "merging", "interpolation")
 
 
 def keep(results: Path) -> None:
@@ -62,81 +55,95 @@ def keep(results: Path) -> None:
     write_atomically(REFERENCE / "machine.json", json.dumps(machine, indent=1) + "\n")
 
 
-def block() -> str:
-    """README's results, from the reference run: a short section per suite."""
-    claims = json.loads((REFERENCE / "claims.json").read_text())
+def outcome() -> str:
+    """What came out, in two sentences, and on which machine."""
+    return fill(f"{headline(_lines())} {_machine()}", 110, break_on_hyphens=False)
+
+
+def tables() -> str:
+    """The generated part of docs/results.md: verdicts and scores by suite, then figures."""
+    lines = _lines()
+    parts = [outcome(), _picture("forest")]
+    for suite in suites_of(lines):
+        parts += [f"## {suite}", _verdicts([line for line in lines if line.suite == suite])]
+        parts += ["Scores of single tasks:", _scores(suite)]
+    parts += ["## Figures", *map(_picture, SHOWN)]
+    kept = sorted(path.stem for path in (REFERENCE / "figures").glob("*.png"))
+    more = [
+        f"[{name}](../results/reference/figures/{name}.png)"
+        for name in kept
+        if name not in (*SHOWN, "forest")
+    ]
+    return "\n\n".join([*parts, f"Also: {', '.join(more)}."] if more else parts)
+
+
+def _lines() -> list[Line]:
+    return lines_of(read_rows(REFERENCE / "claims.json"))
+
+
+def _machine() -> str:
     machine = json.loads((REFERENCE / "machine.json").read_text())
-    scores = pd.read_csv(REFERENCE / "tables" / "single_task.csv", keep_default_na=False)
-    suites = [suite for suite in dict.fromkeys(row["suite"] for row in claims) if suite]
-    parts = []
-    for suite in suites:
-        if len(suites) > 1:
-            parts.append(f"### {suite}\n")
-        parts.append(_verdicts([row for row in claims if row["suite"] == suite]))
-        parts.append(_scores(scores[scores["suite"] == suite]))
     where = f"{machine['hardware']}, {machine['device']}, {machine['precision']}"
-    parts.append(
-        f"{machine['training_runs']} training runs on {where}, torch "
-        f"{machine['packages']['torch']}. All claims, each adapter kind alone, and the paper's "
-        "numbers: [claims.md](results/reference/claims.md); every task: "
-        "[single_task.md](results/reference/tables/single_task.md).\n"
-    )
-    parts.append("![Interpolation between two seeds](results/reference/figures/interpolation.png)")
-    return "\n".join(parts)
+    runs, torch = machine["training_runs"], machine["packages"]["torch"]
+    return f"{runs} training run{'s' if runs > 1 else ''} on {where}, torch {torch}."
 
 
-def _verdicts(claims: list[dict[str, Any]]) -> str:
-    """The headline claims of one suite, on all its adapter kinds together."""
-    lines = []
-    for name, words in HEADLINES.items():
-        rows = [row for row in claims if row["claim"] == name and row["effect"] is not None]
-        # The row of all adapter kinds comes first; of one kind there is no other.
-        for row in rows[:1]:
-            unit = "%" if "%" in row["unit"] else "points"
-            interval = "" if row["low"] is None else f"{row['low']:+.1f} to {row['high']:+.1f}"
-            lines.append(
-                {
-                    "claim": words,
-                    "effect of CoTo": f"{row['effect']:+z.1f} {unit}",
-                    "95 % interval": interval,
-                    "p (Holm)": "" if row["p_holm"] is None else f"{row['p_holm']:.4f}",
-                    "verdict": f"**{row['verdict']}**",
-                }
-            )
-    return markdown_table(pd.DataFrame(lines)) + "\n"
+def _picture(name: str) -> str:
+    """A figure with the first sentence of its caption."""
+    about = " ".join(FIGURES[name].caption.partition("\n\n")[0].split())
+    return f"![{about}](../results/reference/figures/{name}.png)"
 
 
-def _scores(scores: pd.DataFrame) -> str:
-    """Average score of each adapter kind and strategy, and of what no training gives."""
-    rows = scores[scores["kind"].isin(["measured", "baseline"])]
-    tasks = sorted(set(rows["task"]) - {AVERAGE})
-    rows = rows[(rows["task"] == AVERAGE) | (len(tasks) == 1)]
-    rows = rows.drop_duplicates(["adapter", "strategy"])
-    kinds = []
-    for adapter, arms in rows.groupby("adapter", sort=False):
-        values = [
-            f"{100 * float(arm['mean']):.1f}"
-            + ("" if arm["kind"] == "baseline" else f" ({arm['strategy']})")
-            for _, arm in arms.iterrows()
-        ]
-        kinds.append(f"{adapter} {', '.join(values)}")
-    over = f"average over {', '.join(tasks)}" if len(tasks) > 1 else "".join(tasks)
-    return f"Single-task scores, {over}: {'; '.join(kinds)}.\n"
+def _verdicts(lines: list[Line]) -> str:
+    """The main claims of one suite, on all its adapter kinds together."""
+    rows = [
+        {
+            "claim": line.words,
+            "gain in the paper": ", ".join(f"{value:+.1f}" for value in line.paper),
+            "gain here": line.number if math.isfinite(line.gain) else "",
+            "interval": line.interval,
+            "seeds": str(line.replicates or ""),
+            "verdict": f"**{line.verdict}**",
+            "why": line.reason,
+        }
+        for line in lines
+    ]
+    return markdown_table(pd.DataFrame(rows))
 
 
-def with_block(readme: str) -> str:
-    """README's text with the results block of the reference run."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{block()}\n{END}{after}"
+def _scores(suite: str) -> str:
+    """The suite's part of the table of single-task scores, as it stands there."""
+    text = (REFERENCE / "tables" / "single_task.md").read_text()
+    parts = re.split(r"^## (.+)$", text, flags=re.MULTILINE)
+    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+    found = sections.get(suite, text)  # of a run with one suite there are no sections
+    return "\n".join(line for line in found.splitlines() if line.startswith("|"))
 
 
-def main(results: Path) -> None:
-    """Keep a run and write README."""
-    keep(results)
-    readme = ROOT / "README.md"
-    write_atomically(readme, with_block(readme.read_text()))
+def with_block(text: str, name: str, block: str) -> str:
+    """A text with what stands between the marks of that name replaced."""
+    begin, end = BEGIN.format(name), END.format(name)
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{block}\n{end}{after}"
+
+
+def written() -> dict[Path, str]:
+    """README and docs/results.md with the numbers of the reference run."""
+    blocks = {
+        ROOT / "README.md": ("outcome", outcome()),
+        ROOT / "docs/results.md": ("results", tables()),
+    }
+    return {path: with_block(path.read_text(), *block) for path, block in blocks.items()}
+
+
+def main(results: Path | None) -> None:
+    """Keep a run if one is given, and write both texts."""
+    if results is not None:
+        keep(results)
+    for path, text in written().items():
+        write_atomically(path, text)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "results"))
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)

@@ -1,5 +1,6 @@
 """The jobs that make tables, figures, claims and studies from records."""
 
+import logging
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
@@ -12,6 +13,11 @@ from coto.registry import Registry
 from coto.report.settings import Axes
 from coto.report.settings import Settings as Statistics
 from coto.settings import Model
+
+log = logging.getLogger(__name__)
+
+CLAIMS = "claims"
+"""The job that judges; what it writes is a record like others to the figure that shows it."""
 
 
 class RecordSet(Model):
@@ -90,11 +96,13 @@ def make_figure(job: Job[FigureSettings]) -> None:
 
 
 def make_claims(job: Job[ReportSettings]) -> None:
-    """Write a verdict on each claim of the paper."""
+    """Write a verdict on each claim of the paper; its log says the outcome in two sentences."""
     from coto.findings import make
+    from coto.findings.outcome import lines, words
 
     folder = job.outputs["markdown"].parent
     make.make_claims(_records(job), folder, job.settings.statistics, answers=True)
+    log.info("%s", words.headline(lines.lines_of(lines.read_rows(job.outputs["json"]))))
 
 
 def make_rates(job: Job[RatesSettings]) -> None:
@@ -121,8 +129,8 @@ def _records(job: Job[Any]) -> dict[str, list[Path]]:
 
 
 def records_of(plan: Plan, names: tuple[str, ...], suites: list[str]) -> dict[str, RecordSet]:
-    """The records of some names that suites have."""
-    return {
+    """The records of some names that suites have; by :data:`CLAIMS`, the verdicts on them all."""
+    found = {
         name: RecordSet(
             template=measurement.outputs[name],
             blocks=tuple(
@@ -135,6 +143,9 @@ def records_of(plan: Plan, names: tuple[str, ...], suites: list[str]) -> dict[st
         for name in measurement.columns
         if name in names
     }
+    if CLAIMS in names:
+        found[CLAIMS] = RecordSet(template=REPORTS[CLAIMS].outputs["json"], blocks=({},))
+    return found
 
 
 def all_records(plan: Plan, suites: list[str]) -> dict[str, RecordSet]:
@@ -174,7 +185,7 @@ REPORTS.add(
 )
 REPORTS.add(
     Command(
-        name="claims",
+        name=CLAIMS,
         summary="write the verdicts on the paper's claims",
         settings=ReportSettings,
         outputs={"markdown": "claims.md", "csv": "claims.csv", "json": "claims.json"},

@@ -11,15 +11,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
+
 from coto.config.models import Figures, Tables
 from coto.errors import CotoError
 from coto.findings import FIGURES, TABLES, dependence, load_all, studies
 from coto.findings.items import load_items
+from coto.findings.jobs import CLAIMS
+from coto.findings.outcome.lines import read_rows
 from coto.findings.rates import beyond, edge_note, in_config_form, report_lines
 from coto.findings.study_quantities import form_of
 from coto.report.drawing import Strategies, write_figure
 from coto.report.quantities import single_scores
-from coto.report.records import Records, load_frames
+from coto.report.records import Frames, Records, load_frames
 from coto.report.settings import Axes, Settings
 from coto.report.verdicts import evaluate
 from coto.report.writing import write_atomically, write_claims, write_table
@@ -61,8 +65,15 @@ def make_figure(
     settings: Settings,
 ) -> list[Path]:
     """Write a figure as ``stem.png`` and ``.svg``."""
-    draw = FIGURES[name].load()
-    return write_figure(lambda: draw(load_frames(records), strategies, settings), stem, style)
+    draw, frames = FIGURES[name].load(), _with_claims(records)
+    return write_figure(lambda: draw(frames, strategies, settings), stem, style)
+
+
+def _with_claims(records: Records) -> Frames:
+    """Frames of records, with what the claims job wrote, where that is among them."""
+    frames = load_frames({name: paths for name, paths in records.items() if name != CLAIMS})
+    rows = [row for path in records.get(CLAIMS, ()) for row in read_rows(Path(path))]
+    return frames | ({CLAIMS: pd.DataFrame(rows)} if rows else {})
 
 
 def make_claims(records: Records, folder: Path, settings: Settings, answers: bool) -> list[Path]:

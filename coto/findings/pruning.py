@@ -22,9 +22,7 @@ from coto.report.settings import Settings
 from coto.report.tables import PAPER_ARMS, Quantity, table
 from coto.report.writing import Table
 
-_KEPT = {"all": "all\n(no pruning)"} | {
-    keep: f"{keep}\nlayers" for keep in ("odd", "even", "low", "middle", "high")
-}
+_KEPT = {keep: f"{keep}\nlayers" for keep in ("odd", "even", "low", "middle", "high")}
 _CLIP = "paper: CLIP ViT-B/16, 11 image sets, LoRA → +CoTo"
 # The first of the methods; the paper does not say which one is its own.
 METHOD = "magnitude-factors-global"
@@ -129,36 +127,48 @@ def pruning(frames: Frames, settings: Settings, style: Tables) -> Table:
     return Table(title, tidy, display, tables.notes(settings, shown, *remarks))
 
 
-@figure("pruning", needs=("prune",), rebuttal="r7")
+@figure("pruning", needs=("prune", "train", "select", "none", "baseline"), rebuttal="r7")
 def draw_pruning(frames: Frames, strategies: Strategies, settings: Settings) -> Figure:
-    """Score after removing adapters without retraining, averaged over tasks.
+    """Score after removing adapters without retraining, from vanilla to CoTo, averaged over tasks.
 
-    Error bars are intervals over seeds. The label says what is kept. Lighter bars are the paper's
-    averages over eleven image sets with CLIP, measured on its Figure r7; its *everyother* stands
-    beside both parities, as which one it keeps is not known.
+    The label says what is kept. Horizontal lines are the scores with all adapters and with none, of
+    each strategy, and of a probe on the bare backbone where there is one. Vertical lines are
+    intervals over seeds, of three or more. Lighter marks are the paper's averages over eleven image
+    sets with CLIP, measured on its Figure r7; its *everyother* stands beside both parities, as
+    which one it keeps is not known.
     """
     rows = structured(frames["prune"])
-    if rows.empty:
+    pruned = rows[~rows["keep"].isin(panels.LEVELS)]
+    if pruned.empty:
         return message("Pruning was not measured.")
-    tidy = panels.averages(rows, settings, ["keep"])
+    tidy = panels.averages(pruned, settings, ["keep"])
+    ends = (at(rows, keep=keep) for keep in ("all", "none"))
+    framed = overall(panels.levels(frames, settings, *ends), ["level"])
     found = panels.places(tidy)
     arms, keeps = (ranked(column, list(tidy[column])) for column in ("strategy", "keep"))
-    shown = new_figure(7.5, 2.0 * (len(found) + 1) + 0.9)
-    grid = shown.subplots(len(found) + 1, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    shown = new_figure(7.5, 2.0 * (len(found) + 1) + 1.1)
+    grid = shown.subplots(len(found) + 1, 1, sharex=True, squeeze=False)[:, 0]
+    grid[0].set_xlim(-0.6, len(keeps) - 0.4)
     for axes, (suite, adapter) in zip(grid, found, strict=False):
-        panels.grouped_bars(axes, at(tidy, suite=suite, adapter=adapter), "keep", keeps, arms)
+        dots, lines = (at(part, suite=suite, adapter=adapter) for part in (tidy, framed))
+        panels.paired_dots(axes, dots, "keep", keeps, arms)
+        panels.level_lines(axes, lines, arms)
+        panels.show_scores(axes, dots, lines[["mean"]])
         several = at(rows, suite=suite)["task"].nunique() > 1
         average = ", average over tasks" if several else ""
         axes.set_title(f"{named((suite, adapter), found)}{average}", loc="left")
     numbers = [({"strategy": arm, "keep": k}, v) for k in keeps for arm, v in _paper(k).items()]
     paper, quality = panels.paper_lines(numbers, unit=100)
-    panels.grouped_bars(grid[-1], paper, "keep", keeps, arms, light=True)
+    if len(paper):
+        panels.paired_dots(grid[-1], paper, "keep", keeps, arms, label="{}, paper", light=True)
+        panels.show_scores(grid[-1], paper)
     about = f"average over 11 image sets ({quality}, ± standard deviation)"
     grid[-1].set_title(f"paper: LoRA on CLIP ViT-B/16, {about}", loc="left")
     for axes in grid:
-        axes.set(ylim=(0, 100), ylabel="score (%)")
+        axes.set_ylabel("score (%)")
     labels = [_KEPT.get(keep, f"{keep}\nonly") for keep in keeps]
     grid[-1].set_xticks(np.arange(len(keeps)), labels)
+    panels.hide_empty(grid[:, None])
     legend_above(shown, *grid)
     return shown
 
@@ -250,6 +260,7 @@ _EVERY_OTHER = Reported(
 _HALF_SPARSE = Reported(
     *("gap at 50 % sparsity, points", "pruning_unstructured_50pct", "gap"),
     *("percentage points", "LoRA-CoTo minus LoRA"),
+    is_effect=True,
 )
 _PRUNING: dict[str, Any] = {
     "records": ("prune",),

@@ -58,7 +58,7 @@ CLAIMS.add(
         quantity=lambda f: time_saved(f["overhead"]),
         records=("overhead",),
         reported={
-            adapter: (Reported(_LABEL, *_EXPERIMENT, "percent", name),)
+            adapter: (Reported(_LABEL, *_EXPERIMENT, "percent", name, is_effect=True),)
             for adapter, name in _TIMED.items()
         },
         fixed_margin=2.0,

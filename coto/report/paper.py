@@ -93,9 +93,10 @@ PAPER_NAMES = {"lora": "LoRA", "dora": "DoRA", "hira": "HiRA", "rslora": "rsLoRA
 
 @dataclass(frozen=True)
 class Reported:
-    """What a claim quotes: baseline and CoTo; one number where the paper gives the difference.
+    """What a claim quotes: baseline and CoTo, or one number.
 
-    ``kind`` is of the tasks that they were measured on: text, language or image.
+    ``kind`` is of the tasks that they were measured on: text, language or image; ``is_effect`` says
+    that the one number is what CoTo adds.
     """
 
     label: str
@@ -105,6 +106,15 @@ class Reported:
     coto: str
     baseline: str | None = None
     kind: str = ""
+    is_effect: bool = False
+
+    @property
+    def effect(self) -> float | None:
+        """CoTo minus baseline in the paper's unit; None where it gives one of both only."""
+        coto = paper_value(self.experiment, self.task, self.coto, self.metric).value
+        if self.baseline is not None:
+            return coto - paper_value(self.experiment, self.task, self.baseline, self.metric).value
+        return coto if self.is_effect else None
 
     def text(self) -> str:
         """The numbers with how they were obtained and whether the baseline was copied."""

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -12,7 +12,7 @@ import pandas as pd
 
 from coto.config.models import Tables
 from coto.record import atomic
-from coto.report.claim import POOLED
+from coto.report.claim import CLAIMS, POOLED, Claim
 from coto.report.settings import LEAST_SEEDS, Settings, describe
 from coto.report.verdicts import UNTESTED_VERDICT, Result
 
@@ -104,6 +104,8 @@ def _escape(text: str) -> str:
 
 _INTRO = """# Claims of the paper, tested here
 
+![Every main claim: effect, interval, margin and verdict](figures/forest.png)
+
 Effects are CoTo minus vanilla training of the same adapter, in percentage points, with a
 {level:.0f} % Student interval over seeds: the tasks are fixed, and a seed's differences are
 averaged over them. *p* tests the effect against 0, *p margin* against the margin, the smallest
@@ -133,13 +135,34 @@ asks the other question, what these trained runs would give on other items of th
 
 def write_claims(results: list[Result], out_dir: Path, settings: Settings) -> list[Path]:
     """Write ``claims.md``, ``claims.json`` and ``claims.csv``."""
-    rows = [asdict(result) for result in results]
-    table = pd.DataFrame(rows).assign(paper=["; ".join(r["paper"]) for r in rows])
+    papers = paper_effects(results, settings)
+    rows = [asdict(r) | {"paper_effects": papers.get((r.claim, r.suite), [])} for r in results]
+    table = pd.DataFrame(rows).drop(columns="paper_effects")
+    table = table.assign(paper=["; ".join(r["paper"]) for r in rows])
     # Whole numbers, though most have none.
     table = table.astype(dict.fromkeys(("seeds_low", "seeds_high"), "Int64"))
     text = json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     content = {"md": _markdown(results, settings), "json": text, "csv": _csv(table)}
     return _write({out_dir / f"claims.{suffix}": text for suffix, text in content.items()})
+
+
+def paper_effects(
+    results: Iterable[Result], settings: Settings, claims: Mapping[str, Claim] = CLAIMS
+) -> dict[tuple[str, str], list[float]]:
+    """By claim and suite, what CoTo adds in the paper with the adapter kinds of these results.
+
+    In the claim's unit, of suites of the same kind of tasks; without what the paper gives no
+    baseline for.
+    """
+    found: dict[tuple[str, str], dict[float, None]] = defaultdict(dict)
+    for r in results:
+        # What is said of all kinds together is listed under that name.
+        for of in dict.fromkeys((r.adapter, POOLED)) if r.suite else ():
+            for value in claims[r.claim].reported.get(of, ()):
+                alike = value.kind in ("", settings.kind(r.suite) or value.kind)
+                if alike and (effect := value.effect) is not None:
+                    found[r.claim, r.suite][round(effect, 6)] = None
+    return {place: list(effects) for place, effects in found.items()}
 
 
 def _markdown(results: list[Result], settings: Settings) -> str:

@@ -16,6 +16,7 @@ from coto.compat import extended
 from coto.config.plan import Plan
 from coto.findings import FIGURES, TABLES
 from coto.findings.jobs import (
+    CLAIMS,
     REPORTS,
     FigureSettings,
     RatesSettings,
@@ -223,6 +224,17 @@ class Rules:
     def target(kind: str, name: str) -> str:
         """The target of a table, figure or study."""
         return name if kind == "study" else f"{kind}_{name}"
+
+    @staticmethod
+    def category(kind: str) -> Of:
+        """Where the report lists a table, figure or study: what shows the claims, beside them."""
+
+        def of(wildcards: Wildcards) -> str:
+            if kind == "figure" and CLAIMS in FIGURES[wildcards.figure].needs:
+                return "Claims"
+            return {"table": "Tables", "figure": "Figures", "study": "Studies"}[kind]
+
+        return of
 
     def all_of(self, kind: str) -> list[str]:
         """Files of all tables, or of all figures."""

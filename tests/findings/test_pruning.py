@@ -16,7 +16,16 @@ from coto.report.statistics import estimate
 from coto.report.writing import Table
 from tests.findings.analyses import FAST, Frames
 from tests.report.factory_analysis import SPARSITIES
-from tests.report.figure_reading import Records, heights, line, panel, rows
+from tests.report.figure_reading import (
+    Records,
+    dots,
+    intervals,
+    levels,
+    line,
+    panel,
+    rows,
+    ticks,
+)
 
 Draw = Callable[..., Figure]
 
@@ -93,9 +102,51 @@ def test_unstructured_lines_are_means_and_carry_the_papers_gap(draw: Draw, suite
     assert first.get_ylim()[1] > max(gap.get_ydata())
 
 
-def test_pruning_shows_the_papers_bars_for_both_parities(draw: Draw) -> None:
+def test_pruning_shows_the_papers_marks_for_both_parities(draw: Draw) -> None:
     axes = panel(draw("pruning"), "paper")
-    bars = heights(axes, "coto, paper")
+    marks = dots(axes, "coto, paper")
     every = paper_value("clip11_pruning", "Average:everyother", "LoRA-CoTo", "accuracy(%)").value
-    assert [bars[i] for i in (1, 2)] == pytest.approx([every, every])
-    assert {bar.get_alpha() for bar in axes.patches} == {LIGHT}
+    assert [marks[i] for i in (0, 1)] == pytest.approx([every, every])
+    assert {line.get_alpha() for line in axes.lines} == {LIGHT}
+
+
+def test_pruned_scores_stand_between_all_and_none(draw: Draw, suites: Records) -> None:
+    figure = draw("pruning")
+    axes = panel(figure, "images, hira")
+    where = {"suite": "images", "adapter": "hira", "strategy": "coto"}
+    pruned = [row["value"] for row in rows(suites, "prune", keep="odd", **where)]
+    assert dots(axes, "coto")[0] == pytest.approx(100 * mean(pruned))
+    whole = rows(suites, "prune", keep="all", method="structured", **where)
+    bare = rows(suites, "none", **where)
+    for label, values in (("coto, all", whole), ("coto, none", bare)):
+        expected = 100 * mean(row["value"] for row in values)
+        assert levels(axes, label) == pytest.approx([expected]), label
+    low, high = axes.get_ylim()
+    assert low < levels(axes, "coto, none")[0]
+    assert levels(axes, "coto, all")[0] < high
+    assert high - low < 60  # begins where the data do
+    assert "all" not in "".join(ticks(figure.axes[-1]))
+
+
+def test_a_probe_is_a_line_without_a_strategy(
+    draw: Draw, suite_frames: dict[str, pd.DataFrame]
+) -> None:
+    line = {"suite": "images", "method": "probe", "trained_on": "digits", "task": "digits"}
+    line |= {"metric": "accuracy", "value": 0.55, "headline": True, "n": 400, "truncated": 0}
+    figure = draw("pruning", baseline=pd.DataFrame([line | {"flag": ""}]))
+    assert levels(panel(figure, "images, hira"), "probe") == pytest.approx([55])
+    assert levels(panel(figure, "glue"), "probe") == []
+
+
+def test_intervals_need_three_seeds_and_end_where_scores_do(
+    draw: Draw, suite_frames: dict[str, pd.DataFrame]
+) -> None:
+    assert intervals(panel(draw("pruning"), "glue")) == []  # two seeds
+    prune = suite_frames["prune"]
+    apart = prune["seed"].map({0: 0.2, 1: 0.98, 2: 0.97})
+    wide = prune.assign(value=apart.where(prune["suite"] == "images", prune["value"]))
+    axes = panel(draw("pruning", prune=wide), "images, hira")
+    ends = intervals(axes)
+    assert len(ends) == 2 * 8  # arms, prunings
+    assert {end for pair in ends for end in pair} == {0.0, 100.0}
+    assert axes.get_ylim()[0] > -15

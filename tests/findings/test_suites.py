@@ -18,6 +18,7 @@ from coto.report.records import load_frames
 from coto.report.settings import Settings
 from coto.report.verdicts import POOLED, UNTESTED_VERDICT, evaluate
 from tests.report.factory import make_records
+from tests.report.figure_reading import panel, ticks
 from tests.report.making import build, draw_figure, make_tables
 from tools import reference
 
@@ -277,11 +278,12 @@ def test_three_seeds_mixed_stand_in_the_interpolation_table(three: Records, fold
 def test_figures_keep_suites_apart(three: Records) -> None:
     frames = load_frames(three)
     shown = draw_figure("interpolation", frames, FAST)
-    visible = [axes for axes in shown.axes if axes.get_visible()]
-    titles = [axes.get_title() for axes in visible]
-    assert len(titles) == 3 + 2 * 3 + 1  # an average and two tasks per adapter; one task alone
-    assert "glue, dora\nnews" in titles
-    axes = visible[titles.index("images, lora\ndigits")]
+    titles = [axes.get_title("left") for axes in shown.axes]
+    assert len(titles) == 2 * 4  # tasks and a path, per suite and adapter
+    assert ticks(panel(shown, "glue, dora: half-way")) == [AVERAGE, "movies", "news"]
+    assert ticks(panel(shown, "images, lora: half-way")) == ["digits"]  # one task alone
+    axes = panel(shown, "images, lora: half-way", 1)
+    assert axes.get_title("left") == "path"
     line = next(line for line in axes.lines if line.get_label() == "coto, fusion")
     rows = path_scores(frames["interpolate"]).query("suite == 'images' and strategy == 'coto'")
     middle = rows[(rows["weight"] == 0.5) & (rows["operator"] == "fusion")]["value"].mean()
@@ -292,20 +294,23 @@ def test_figures_keep_suites_apart(three: Records) -> None:
     assert [axes.get_title("left") for axes in times.axes] == ["commonsense", "glue", "images"]
 
 
-def test_readmes_block_has_a_section_per_suite(
+def test_the_page_of_results_has_a_section_per_suite(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = {"hardware": "CPU", "device": "cpu", "precision": "fp32", "training_runs": 9}
     (folder / "machine.json").write_text(json.dumps(machine | {"packages": {"torch": "2"}}))
     monkeypatch.setattr(reference, "REFERENCE", folder)
-    text = reference.block()
-    parts = text.split("### ")[1:]
-    assert [part.split("\n")[0] for part in parts] == ["commonsense", "glue", "images"]
+    parts = reference.tables().split("\n## ")[1:]
+    assert [part.split("\n")[0] for part in parts] == ["commonsense", "glue", "images", "Figures"]
     claims = json.loads((folder / "claims.json").read_text())
     pooled = next(c for c in claims if (c["claim"], c["suite"]) == ("pruning", "glue"))
     assert pooled["adapter"] == POOLED
-    assert f"| Adapters removed after training | {pooled['effect']:+.1f} points |" in parts[1]
-    assert "average over cloze, next: lora" in parts[0]
-    assert "zero-shot 50.5" in parts[0]
-    assert "Single-task scores, digits: lora" in parts[2]
-    assert "All tasks in one adapter" in parts[1]
+    row = next(text for text in parts[1].splitlines() if text.startswith("| Adapters removed"))
+    assert f"| {pooled['effect']:+.1f} points |" in row
+    assert "Tasks merged, factors averaged" in parts[1]
+    assert "zero-shot" in parts[0]
+    assert "| lora | cloze |" in parts[0]
+    assert "| lora | digits |" in parts[2]
+    assert "digits" not in parts[0] + parts[1]
+    assert parts[3].count("![") == 3
+    assert "9 training runs on CPU" in " ".join(reference.outcome().split())

@@ -1,5 +1,6 @@
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from coto.findings import load_all
 from coto.report.records import load_frames
 from coto.report.settings import Settings
+from coto.report.verdicts import evaluate
 from tests.report.factory import make_records
 from tests.report.factory_analysis import make_analyses
 from tests.report.making import draw_figure
@@ -52,7 +55,10 @@ def suites(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
 
 @pytest.fixture(scope="session")
 def suite_frames(suites: dict[str, list[Path]]) -> dict[str, pd.DataFrame]:
-    return load_frames(suites)
+    frames = load_frames(suites)
+    load_all()
+    results = evaluate(frames, Settings(resamples=100))
+    return {**frames, "claims": pd.DataFrame(map(asdict, results))}
 
 
 @pytest.fixture(scope="session")

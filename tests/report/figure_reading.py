@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
+from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -37,6 +37,39 @@ def heights(axes: Axes, label: str) -> dict[int, float]:
         for bar in bars
         if np.isfinite(bar.get_height())
     }
+
+
+def dots(axes: Axes, label: str) -> dict[int, float]:
+    """Heights of the marks with a label, by the group that they stand in."""
+    return {
+        round(x): y
+        for marks in axes.lines
+        if marks.get_label() == label
+        for x, y in np.asarray(marks.get_xydata()).tolist()
+        if np.isfinite(y)
+    }
+
+
+def levels(axes: Axes, label: str) -> list[float]:
+    """Heights of the horizontal lines with a label."""
+    return [
+        float(segment[0, 1])
+        for lines in axes.collections
+        if isinstance(lines, LineCollection) and lines.get_label() == label
+        for segment in lines.get_segments()
+    ]
+
+
+def intervals(axes: Axes) -> list[tuple[float, float]]:
+    """Ends of the vertical lines of a panel."""
+    segments = [
+        segment
+        for lines in axes.collections
+        if isinstance(lines, LineCollection)
+        for segment in lines.get_segments()
+        if len(segment) == 2 and np.isfinite(segment).all() and segment[0, 0] == segment[1, 0]
+    ]
+    return [(float(segment[0, 1]), float(segment[1, 1])) for segment in segments]
 
 
 def line(axes: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:

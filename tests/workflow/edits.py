@@ -43,7 +43,14 @@ def expected(jobs: Iterable[Planned], matches: Expected) -> set[Planned]:
     jobs = set(jobs)
     chosen = {job for job in jobs if matches(job)}
     ran = {job.rule for job in chosen}
-    return chosen | {job for job in jobs if job.rule in REPORT and reads(job, ran)}
+    chosen |= {job for job in jobs if job.rule in REPORT and reads(job, ran)}
+    judged = any(job.rule == "claims" for job in chosen)
+    return chosen | {job for job in jobs if judged and shows_verdicts(job)}
+
+
+def shows_verdicts(job: Planned) -> bool:
+    """Whether a job draws what the claims job found."""
+    return job.rule == "figure" and "claims" in FIGURES[str(job.figure)].needs
 
 
 def reads(job: Planned, measurements: set[str]) -> bool:
@@ -51,7 +58,7 @@ def reads(job: Planned, measurements: set[str]) -> bool:
     if job.rule == "claims":
         return bool(measurements & set(RECORDS.values()))
     finding = TABLES[str(job.table)] if job.rule == "table" else FIGURES[str(job.figure)]
-    needs = {RECORDS[name] for name in finding.needs}
+    needs = {RECORDS[name] for name in finding.needs if name != "claims"}
     return bool(needs & measurements)
 
 

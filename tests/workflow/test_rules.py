@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import yaml
 
@@ -56,13 +57,28 @@ def test_a_table_reads_the_records_that_it_shows_and_no_others():
     ask = rules()
     for target, kinds in {
         "table_shapley": {"subnetworks"},
-        "figure_pruning": {"prune"},
+        "figure_pruning": {"prune", "train", "select", "none", "baseline"},
+        "figure_unstructured_pruning": {"prune"},
+        "figure_forest": {"claims"},
         "table_training_time": {"overhead"},
         "table_learning_rate": {"train", "select"},
         "figure_schedule": set(),
     }.items():
         assert set(ask.reports[target].settings.records) == kinds
     assert not any("/merge/" in path for path in ask.report_inputs("table_shapley"))
+
+
+def test_the_picture_of_the_claims_waits_for_them_and_is_listed_beside_them():
+    ask = rules()
+    assert ask.report_inputs("figure_forest") == ["results/claims.json"]
+    assert set(ask.report_inputs("figure_forest")) < set(ask.made("claims"))
+    for kind, name, category in (
+        ("figure", "forest", "Claims"),
+        ("figure", "pruning", "Figures"),
+        ("table", "pruning", "Tables"),
+        ("study", "strategies", "Studies"),
+    ):
+        assert ask.category(kind)(SimpleNamespace(**{kind: name})) == category
 
 
 def test_settings_of_the_report_stay_small_with_thousands_of_runs():

@@ -85,7 +85,7 @@ def test_what_a_plugin_adds_reruns_nothing_but_what_shows_it(finished: Checkout)
     (finished.root / "edit.yaml").write_text("plugins: [plugin.py]")
     planned = {(job.rule, job.table or job.figure) for job in finished.planned("edit.yaml")}
     new = {("norms", None), ("table", "norms"), ("figure", "norms")}
-    assert planned == {*new, ("claims", None)}
+    assert planned == {*new, ("claims", None), ("figure", "forest")}
 
 
 def test_keys_in_another_order(finished: Checkout):

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from coto.findings.merging.alignment import alignment
@@ -24,7 +23,9 @@ from tests.report.factory_analysis import MORE_OPERATORS
 from tests.report.figure_reading import (
     Records,
     all_heights,
-    heights,
+    dots,
+    intervals,
+    levels,
     line,
     panel,
     rows,
@@ -211,7 +212,7 @@ def test_two_stacks_are_named_and_have_their_own_encoder_of_the_paper(frames: Fr
     }
 
 
-def test_merging_bars_are_means_over_tasks_seeds_and_repeats(draw: Draw, suites: Records) -> None:
+def test_merging_marks_are_means_over_tasks_seeds_and_repeats(draw: Draw, suites: Records) -> None:
     axes = panel(draw("merging"), "glue, lora: all tasks")
     at = ticks(axes).index("lora-lego")
     values = rows(
@@ -219,14 +220,14 @@ def test_merging_bars_are_means_over_tasks_seeds_and_repeats(draw: Draw, suites:
     )
     assert len(values) == 2 * 2 * 3  # tasks, seeds, repeats
     expected = 100 * mean(row["value"] for row in values)
-    assert heights(axes, "coto")[at] == pytest.approx(expected)
+    assert dots(axes, "coto")[at] == pytest.approx(expected)
 
     axes = panel(draw("merging"), "images, hira: two seeds")
     at = ticks(axes).index("ties")
     where = {"suite": "images", "adapter": "hira", "strategy": "vanilla", "operator": "ties"}
     values = rows(suites, "interpolate", weight=0.5, **where)
     expected = 100 * mean(row["value"] for row in values)
-    assert heights(axes, "vanilla")[at] == pytest.approx(expected)
+    assert dots(axes, "vanilla")[at] == pytest.approx(expected)
 
 
 def test_merging_marks_what_is_not_defined(draw: Draw) -> None:
@@ -234,7 +235,7 @@ def test_merging_marks_what_is_not_defined(draw: Draw) -> None:
     (mark,) = axes.texts
     assert mark.get_text() == "not defined"
     assert mark.get_position()[0] == ticks(axes).index("knots")
-    assert ticks(axes).index("knots") not in heights(axes, "vanilla")
+    assert ticks(axes).index("knots") not in dots(axes, "vanilla")
 
 
 def test_merging_shows_the_papers_averages_lighter(draw: Draw) -> None:
@@ -242,17 +243,21 @@ def test_merging_shows_the_papers_averages_lighter(draw: Draw) -> None:
     experiment = "glue_merge_deberta_v3_lr1e-3"
     value = paper_value(experiment, "Average", "LoRA-LEGO +CoTo", "accuracy(%) GLUE dev")
     at = ticks(axes).index("lora-lego")
-    assert heights(axes, "coto, paper")[at] == pytest.approx(value.value)
-    assert {bar.get_alpha() for bar in axes.patches} == {LIGHT}
-    (whiskers,) = [
-        segment
-        for bars in axes.containers
-        if isinstance(bars, BarContainer) and bars.get_label() == "coto, paper"
-        for segment in bars.errorbar.lines[2][0].get_segments()
-        if segment.size and np.isfinite(segment).all()
-    ]
+    assert dots(axes, "coto, paper")[at] == pytest.approx(value.value)
+    assert {line.get_alpha() for line in axes.lines} == {LIGHT}
     assert value.std is not None
-    assert np.ptp(whiskers[:, 1]) == pytest.approx(2 * value.std)
+    spread = value.value - value.std, value.value + value.std
+    assert any(ends == pytest.approx(spread) for ends in intervals(axes))
+
+
+def test_merges_stand_between_all_and_none(draw: Draw, suites: Records) -> None:
+    axes = panel(draw("merging"), "images, hira: two seeds")
+    where = {"suite": "images", "adapter": "hira", "strategy": "vanilla"}
+    whole = rows(suites, "train", split="test", headline=True, **where)
+    bare = rows(suites, "none", **where)
+    for label, values in (("vanilla, all", whole), ("vanilla, none", bare)):
+        expected = 100 * mean(row["value"] for row in values)
+        assert levels(axes, label) == pytest.approx([expected]), label
 
 
 def test_alignment_shows_gaps_and_rotations_by_third(draw: Draw, suites: Records) -> None:
@@ -277,7 +282,7 @@ def test_interpolation_draws_paths_only_and_the_papers_middle(
     asked = table[table["suite"].isin(["glue", "images"])]
     spoken = Settings(facts={"glue": {"kind": "language"}})
     figure = draw_figure("interpolation", suite_frames | {"interpolate": asked}, spoken)
-    axes = figure.axes[0]
+    axes = figure.axes[1]  # beside the middles by task
     weights, score = line(axes, "coto, fusion")
     where = {"suite": "glue", "strategy": "coto", "operator": "fusion"}
     expected = [
@@ -291,8 +296,25 @@ def test_interpolation_draws_paths_only_and_the_papers_middle(
         value = paper_value("lmc_commonsense_lambda0.5", "Average", method, "accuracy(%)")
         assert marks[value.value].get_xdata()[0] == 0.5
         assert axes.get_ylim()[0] < value.value < axes.get_ylim()[1]
-    others = [line for a in figure.axes[1:] for line in a.lines if line.get_alpha() == LIGHT]
+    others = [
+        line for a in figure.axes if a is not axes for line in a.lines if line.get_alpha() == LIGHT
+    ]
     assert others == []
+
+
+def test_middles_stand_by_task_between_all_and_none(draw: Draw, suites: Records) -> None:
+    axes = panel(draw("interpolation"), "glue, lora: half-way")
+    tasks = [AVERAGE, "movies", "news"]
+    assert ticks(axes) == tasks
+    where = {"suite": "glue", "strategy": "coto"}
+    for operator in ("fusion", "ensemble"):
+        found = rows(suites, "interpolate", weight=0.5, operator=operator, task="news", **where)
+        expected = 100 * mean(row["value"] for row in found)
+        assert dots(axes, f"coto, {operator}")[2] == pytest.approx(expected)
+    bare = [mean(r["value"] for r in rows(suites, "none", task=t, **where)) for t in tasks[1:]]
+    expected_levels = [100 * mean(bare), *(100 * value for value in bare)]
+    assert sorted(levels(axes, "coto, none")) == pytest.approx(sorted(expected_levels))
+    assert intervals(axes) == []  # two seeds are one pair
 
 
 def test_merges_with_a_seed_of_their_own_per_task_stand_apart(frames: Frames) -> None:
