@@ -15,12 +15,13 @@ import pandas as pd
 
 from coto.config.models import Figures, Tables
 from coto.errors import CotoError
-from coto.findings import FIGURES, TABLES, dependence, load_all, studies
+from coto.findings import FIGURES, TABLES, load_all
 from coto.findings.items import load_items
 from coto.findings.jobs import CLAIMS
 from coto.findings.outcome.lines import read_rows
 from coto.findings.rates import beyond, edge_note, in_config_form, report_lines
-from coto.findings.study_quantities import form_of
+from coto.findings.studies import dependence, variants
+from coto.findings.studies.quantities import form_of
 from coto.report.drawing import Strategies, write_figure
 from coto.report.quantities import single_scores
 from coto.report.records import Frames, Records, load_frames
@@ -110,9 +111,9 @@ def make_study(
         table = dependence.dependence_table(lengths, settings, tables)
         draw = partial(dependence.draw_dependence, lengths)
     else:
-        study = studies.compare_variants(name, axes, frames, settings)
-        table = studies.study_table(study, settings, tables)
-        draw = partial(studies.draw_study, study)
+        study = variants.compare_variants(name, axes, frames, settings)
+        table = variants.study_table(study, settings, tables)
+        draw = partial(variants.draw_study, study)
     return [
         *write_table(table, folder / name, tables),
         *write_figure(draw, folder / name, figures),

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from coto.config.models import Tables
-from coto.findings.study_quantities import (
+from coto.findings.studies.quantities import (
     CURVES,
     EVERY_OTHER,
     GENERALIZATION,

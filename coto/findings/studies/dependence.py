@@ -15,7 +15,7 @@ from matplotlib.axes import Axes as Panel
 from matplotlib.figure import Figure
 
 from coto.config.models import Tables
-from coto.findings.study_quantities import (
+from coto.findings.studies.quantities import (
     GENERALIZATION,
     HALF,
     PRUNING,

@@ -12,8 +12,8 @@ import pytest
 
 from coto.config.models import Figures, Tables
 from coto.findings.make import make_study
-from coto.findings.studies import LIGHT, Study, compare_variants, draw_study
-from coto.findings.study_quantities import MODES, RATIOS, SHOWN, form_of
+from coto.findings.studies.quantities import MODES, RATIOS, SHOWN, form_of
+from coto.findings.studies.variants import LIGHT, Study, compare_variants, draw_study
 from coto.report.paper import paper_value
 from coto.report.quantities import against_strongest
 from coto.report.records import load_frames

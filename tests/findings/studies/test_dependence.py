@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from coto.config.models import Figures, Tables
-from coto.findings.dependence import SHOWN, compare_lengths, draw_dependence
 from coto.findings.make import make_study
+from coto.findings.studies.dependence import SHOWN, compare_lengths, draw_dependence
 from coto.report.records import load_frames
 from coto.report.settings import Axes, Settings
 from tests.report.factory import make_records

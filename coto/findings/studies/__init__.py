@@ -1,0 +1,1 @@
+"""Studies: a suite with other strategies, rates, lengths or snapshots, on request."""
