@@ -19,13 +19,13 @@ import torch
 from pydantic import ValidationError
 
 import benchmarks
-from benchmarks import harness, show
-from benchmarks.harness import BENCHMARKS, ROUNDS, Bench, Benchmark
+from benchmarks.common import harness, show
+from benchmarks.common.harness import BENCHMARKS, ROUNDS, Bench, Benchmark
 from coto import device
 from coto.errors import CotoError
 
 for _module in iter_modules(benchmarks.__path__):
-    if _module.name != "__main__":
+    if _module.name not in ("__main__", "common"):
         import_module(f"benchmarks.{_module.name}")
 
 log = logging.getLogger("benchmarks")

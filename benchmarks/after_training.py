@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 from pydantic import Field
 
-from benchmarks import project
-from benchmarks.harness import BENCHMARKS, Bench, Benchmark, Row, alternate
+from benchmarks.common import project
+from benchmarks.common.harness import BENCHMARKS, Bench, Benchmark, Row, alternate
 from coto import record
 from coto.adapters.delta import Deltas, LowRankAdapter, deltas
 from coto.adapters.store import read_adapter

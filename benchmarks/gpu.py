@@ -10,10 +10,10 @@ import logging
 import torch
 from pydantic import Field
 
-from benchmarks import shapes
-from benchmarks.harness import BENCHMARKS, Bench, Benchmark, Row
-from benchmarks.shapes import LlamaShape
-from benchmarks.steps import Batch, Stepper, whole_schedule
+from benchmarks.common import shapes
+from benchmarks.common.harness import BENCHMARKS, Bench, Benchmark, Row
+from benchmarks.common.shapes import LlamaShape
+from benchmarks.common.steps import Batch, Stepper, whole_schedule
 from coto.settings import Model, Positive
 
 log = logging.getLogger(__name__)

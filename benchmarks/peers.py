@@ -30,8 +30,8 @@ from pydantic import Field
 from torch import nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from benchmarks import project, quick_tour
-from benchmarks.harness import BENCHMARKS, Bench, Benchmark, Row, alternate, wait
+from benchmarks.common import project, quick_tour
+from benchmarks.common.harness import BENCHMARKS, Bench, Benchmark, Row, alternate, wait
 from coto import device
 from coto.device import Compute
 from coto.measurements.train import Settings as Run

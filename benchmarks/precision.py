@@ -17,7 +17,7 @@ import pandas as pd
 from pydantic import Field
 from scipy.stats import ttest_1samp
 
-from benchmarks.harness import BENCHMARKS, CONFIDENCE, Bench, Benchmark, Row
+from benchmarks.common.harness import BENCHMARKS, CONFIDENCE, Bench, Benchmark, Row
 from coto.errors import CotoError
 from coto.report.records import load_frames
 from coto.settings import Model, Rate

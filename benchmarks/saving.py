@@ -8,10 +8,10 @@ cost nothing, and the backward pass ends at the lowest one that is on.
 
 from pydantic import Field
 
-from benchmarks import shapes
-from benchmarks.harness import BENCHMARKS, Bench, Benchmark, Row
-from benchmarks.shapes import BertShape
-from benchmarks.steps import Stepper, by_position, whole_schedule
+from benchmarks.common import shapes
+from benchmarks.common.harness import BENCHMARKS, Bench, Benchmark, Row
+from benchmarks.common.shapes import BertShape
+from benchmarks.common.steps import Stepper, by_position, whole_schedule
 from coto.settings import Model, Positive
 
 

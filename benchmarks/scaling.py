@@ -1,7 +1,7 @@
 """Seconds and memory of a step against depth, rank and batch: ``python -m benchmarks scaling``.
 
 CoTo's saving at each depth is measured, and predicted from the costs of one block at the smallest
-depth (:mod:`benchmarks.cost`).
+depth (:mod:`benchmarks.common.cost`).
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from statistics import median
 import numpy as np
 from pydantic import Field
 
-from benchmarks import shapes
-from benchmarks.cost import BlockCosts, block_costs, predict
-from benchmarks.harness import BENCHMARKS, Bench, Benchmark, Row, alternate
-from benchmarks.shapes import BertShape
-from benchmarks.steps import Batch, Step, Stepper, whole_schedule
+from benchmarks.common import shapes
+from benchmarks.common.cost import BlockCosts, block_costs, predict
+from benchmarks.common.harness import BENCHMARKS, Bench, Benchmark, Row, alternate
+from benchmarks.common.shapes import BertShape
+from benchmarks.common.steps import Batch, Step, Stepper, whole_schedule
 from coto.settings import Model, Positive
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from benchmarks.harness import BENCHMARKS, Bench, Benchmark, Row, Way, alternate
+from benchmarks.common.harness import BENCHMARKS, Bench, Benchmark, Row, Way, alternate
 from coto.errors import CotoError
 from coto.measurements import MEASUREMENTS
 from coto.measurements.base import Cell

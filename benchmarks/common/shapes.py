@@ -13,7 +13,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from benchmarks.steps import Batch
+from benchmarks.common.steps import Batch
 from coto.adapters.kinds import Adapter, peft_config
 from coto.device import Compute
 from coto.settings import Model, Positive

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from torch import nn
 
-from benchmarks.harness import Bench, Row, Timings, peak_memory, wait
+from benchmarks.common.harness import Bench, Row, Timings, peak_memory, wait
 from coto.device import Compute
 from coto.method.gate import AdapterGate
 from coto.method.strategies import make_strategy

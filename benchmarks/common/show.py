@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.harness import BENCHMARKS, Row
-from benchmarks.project import ROOT
+from benchmarks.common.harness import Row
+from benchmarks.common.project import ROOT
 from coto.config.models import Figures
 from coto.errors import CotoError
 from coto.report.drawing import LOOKS, new_figure, write_figure
@@ -38,9 +38,8 @@ _HEADS = {
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """The records of a folder, in the order of the benchmarks."""
-    found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-    return [found[name] for name in BENCHMARKS if name in found]
+    """The records of a folder, by name."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
 def write(folder: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from transformers import (
     DataCollatorWithPadding,
 )
 
-from benchmarks import project
+from benchmarks.common import project
 from coto.config.plan import Plan
 from coto.device import Compute
 from coto.measurements.base import Job

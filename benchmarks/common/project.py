@@ -19,7 +19,7 @@ from coto.measurements.training import add_adapter
 from coto.models.base import TaskModel, load_model
 from coto.workflow.load import overlay, validate
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def plan_with(folder: Path, *changes: dict[str, Any]) -> Plan:
