@@ -9,6 +9,7 @@ that it takes a sample of them.
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -64,7 +65,7 @@ def run(bench: Bench[Settings]) -> list[Row]:
         name, at = _JOBS[kind]
         job = project.job(plan, name, Cell(_SUITE, "", _TASK, "lora", "vanilla", **at))
         ways = {
-            "jobs": lambda job=job, name=name: MEASUREMENTS[name].run(job),
+            "jobs": partial(MEASUREMENTS[name].run, job),
             "loop": _loop(plan, states, rows, bench),
             "reloading": _reloading(plan, states, rows, bench),
         }
@@ -114,7 +115,7 @@ def _untrained(plan: Plan, seed: int, bench: Bench[Settings]) -> LowRankAdapter:
     lr = plan.grid(_SUITE, "lora", "vanilla")[0]
     cell = Cell(_SUITE, "", _TASK, "lora", "vanilla", lr=lr, seed=str(seed))
     outputs = project.job(plan, "train", cell).outputs
-    model.save_pretrained(outputs["adapter"])
+    model.save_pretrained(str(outputs["adapter"]))
     digest = record.digest(outputs["adapter"])
     record.write(outputs["train"], "train", {}, [], files={".": digest})
     return read_adapter(outputs["adapter"])
@@ -126,7 +127,7 @@ def _states(
     """Every state that the jobs score, in an order that a sample takes some of each from."""
     suite, adapter = plan.suites[_SUITE], adapters[0]
     settings = project.run(plan, _SUITE, _TASK)
-    names = settings.loading.backbone.projections
+    names = {str(ours): own for ours, own in settings.loading.backbone.projections.items()}
     rows = project.rows(plan, _SUITE, _TASK, "test")
     base = base_weights(
         project.load(plan, settings, bench.compute, rows).model, list(adapter.modules)
@@ -164,7 +165,7 @@ def _states(
             ),
         ],
         "subsets": [
-            only(kept_modules(game, mask))
+            only(kept_modules(game, np.array(mask)))
             for mask in itertools.product((False, True), repeat=len(game))
         ],
     }

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field
@@ -51,7 +52,7 @@ def run(bench: Bench[Settings]) -> list[Row]:
         for file in settings.dry_runs:
             command = [*_SNAKEMAKE, "-n", "--quiet", "--snakefile", str(ROOT / "Snakefile")]
             command += ["--cores", "1", "--directory", empty, "--configfile", str(ROOT / file)]
-            ways[f"dry-run, {file}"] = lambda command=command: _seconds(command)
+            ways[f"dry-run, {file}"] = partial(_seconds, command)
         if _is_complete(settings):
             ways["nothing to do"] = lambda: _seconds(_reproduce(settings))
         timings = alternate(ways, bench.rounds)

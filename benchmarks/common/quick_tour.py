@@ -75,9 +75,9 @@ def _language(where: str, source: dict[str, Any], rows: pd.DataFrame) -> QuickTo
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model = AutoModelForCausalLM.from_pretrained(where, **source)
-    texts = [
-        prompt(row.instruction, row.set) + target(row.answer, row.set) for row in rows.itertuples()
-    ]
+    prompts = map(prompt, rows["instruction"], rows["set"])
+    targets = map(target, rows["answer"], rows["set"])
+    texts = [asked + answer for asked, answer in zip(prompts, targets, strict=True)]
     data = datasets.Dataset.from_dict({"text": texts})
     limit = model.config.max_position_embeddings
     data = data.map(

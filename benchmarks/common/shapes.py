@@ -56,7 +56,8 @@ def bert(shape: BertShape, compute: Compute) -> PreTrainedModel:
         attention_probs_dropout_prob=0.0,
     )
     torch.manual_seed(0)
-    return BertForSequenceClassification(config).to(compute.device)
+    model: Any = BertForSequenceClassification(config)
+    return model.to(compute.device)
 
 
 def llama(shape: LlamaShape, compute: Compute) -> PreTrainedModel:
