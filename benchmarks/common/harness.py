@@ -85,7 +85,7 @@ class Ratio:
         least to the greatest value, with fewer than six there is none.
         """
         tested = quantile_test(values, q=0.0, p=0.5)
-        found = tested.confidence_interval(CONFIDENCE)
+        found: Any = tested.confidence_interval(CONFIDENCE)
         low, high = float(found.low), float(found.high)
         known = low == low and high == high  # NaN: too few values
         return cls(statistics.median(values), low if known else None, high if known else None)
