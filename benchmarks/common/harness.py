@@ -119,14 +119,15 @@ class Timings:
         }
 
 
-def alternate(ways: Mapping[str, Way], rounds: int, warm: int = 1) -> Timings:
-    """Time every way once per round, after rounds that do not count.
+def alternate(ways: Mapping[str, Way], rounds: int) -> Timings:
+    """Time every way once per round, after a round that does not count.
 
-    Who begins changes from round to round: the first one of a round finds colder caches.
+    Who begins changes from round to round: the first one of a round finds colder caches. A single
+    round, which is a trial and not a measurement, has none before it.
     """
     found: dict[str, list[float]] = {name: [] for name in ways}
     order = list(ways)
-    for number in range(-warm, rounds):
+    for number in range(-1 if rounds > 1 else 0, rounds):
         shift = number % len(order)
         for name in order[shift:] + order[:shift]:
             seconds = timed(ways[name])
