@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 
 from benchmarks.common import project
-from benchmarks.common.harness import BENCHMARKS, Bench, Benchmark, Row, alternate
+from benchmarks.common.harness import BENCHMARKS, Bench, Benchmark, Row, Way, alternate
 from coto import record
 from coto.adapters.delta import Deltas, LowRankAdapter, deltas
 from coto.adapters.store import read_adapter
@@ -64,7 +64,7 @@ def run(bench: Bench[Settings]) -> list[Row]:
     for kind, states in _states(plan, adapters, bench).items():
         name, at = _JOBS[kind]
         job = project.job(plan, name, Cell(_SUITE, "", _TASK, "lora", "vanilla", **at))
-        ways = {
+        ways: dict[str, Way] = {
             "jobs": partial(MEASUREMENTS[name].run, job),
             "loop": _loop(plan, states, rows, bench),
             "reloading": _reloading(plan, states, rows, bench),

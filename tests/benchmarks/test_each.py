@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import after_training, gpu, peers, saving, scaling, workflow
+from benchmarks import after_training, gpu, peers, saving, scaling, scoring, workflow
 from benchmarks.__main__ import main
 from benchmarks.common.harness import BENCHMARKS
+from coto.config import paths
 from tests.benchmarks.conftest import SMALL_BERT, bench_of, leave_texts
+from tests.models import small_causal
 
 
 def test_saving(tmp_path: Path) -> None:
@@ -98,6 +100,17 @@ def test_after_training(tmp_path: Path) -> None:
         for way in ("loop", "reloading")
     ]
     assert [row["states"] for row in rows[::2]] == [6, rows[2]["states"], 8]
+
+
+def test_scoring(tmp_path: Path) -> None:
+    model = small_causal.save(tmp_path / "model")
+    path = tmp_path / "work" / paths.data("commonsense", "snippets", "test")
+    path.parent.mkdir(parents=True)
+    small_causal.rows(6).to_parquet(path)
+    settings = scoring.Settings(items=4, path=str(model))
+    (row,) = scoring.run(bench_of(settings, tmp_path))
+    assert (row["way"], row["against"], row["items"]) == ("scoring", "forward pass", 4)
+    assert row["ratio"] > 0
 
 
 def test_workflow_starts(tmp_path: Path) -> None:
