@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from benchmarks.common.harness import Row
 from benchmarks.common.project import ROOT
@@ -143,6 +144,8 @@ def _draw_ratios(axis: Axes, name: str, rows: list[tuple[str, Row]]) -> None:
     axis.axvline(1, color="black", linewidth=0.8)
     axis.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=7)
     axis.set(title=name, xlabel="time ÷ time", xscale="log", ylim=(len(rows) - 0.5, -0.5))
+    for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+        ticks(StrMethodFormatter("{x:g}"))
 
 
 def _draw_depths(axis: Axes, rows: list[Row]) -> None:
