@@ -85,6 +85,7 @@ def run(bench: Bench[Settings]) -> list[Row]:
 def _plan(bench: Bench[Settings]) -> Plan:
     settings = bench.settings
     weights = np.linspace(0, 1, settings.weights).round(4).tolist()
+    usual = project.default()["suites"][_SUITE]
     suite = {
         "tasks": [_TASK],
         "adapters": ["lora"],
@@ -98,9 +99,9 @@ def _plan(bench: Bench[Settings]) -> Plan:
         **dict.fromkeys(("merge", "overhead", "geometry"), None),
     }
     work = bench.folder / "work" / f"states-{settings.rows}"
-    studies = dict.fromkeys(("strategies", "schedules", "lr_sweep"))
-    suites: dict[str, object] = {"commonsense": None, "images": None, "glue": suite}
-    return project.plan_with(work, {"suites": suites, "studies": studies})
+    # Nothing of the default configuration but this suite.
+    none = {part: dict.fromkeys(project.default()[part]) for part in ("suites", "studies")}
+    return project.plan_with(work, none, {"suites": {_SUITE: {**usual, **suite}}})
 
 
 def _untrained(plan: Plan, seed: int, bench: Bench[Settings]) -> LowRankAdapter:

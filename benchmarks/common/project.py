@@ -14,7 +14,7 @@ from coto.device import Compute
 from coto.measurements import MEASUREMENTS
 from coto.measurements.base import Cell, Job
 from coto.measurements.train import Settings as Run
-from coto.measurements.train import located
+from coto.measurements.train import located, prototype_files, prototype_rows
 from coto.measurements.training import add_adapter
 from coto.models.base import TaskModel, load_model
 from coto.workflow.load import overlay, validate
@@ -22,9 +22,15 @@ from coto.workflow.load import overlay, validate
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def default() -> dict[str, Any]:
+    """The default configuration, as it is written."""
+    raw: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
+    return raw
+
+
 def plan_with(folder: Path, *changes: dict[str, Any]) -> Plan:
     """The default configuration with changes, and with its rows in a folder of benchmarks."""
-    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    raw = default()
     for change in ({"results": str(folder)}, *changes):
         raw = overlay(raw, change)
     return validate(raw)
@@ -54,6 +60,8 @@ def rows(plan: Plan, suite: str, task: str, split: str = "train") -> pd.DataFram
         for needed in MEASUREMENTS["prepare"].inputs(plan, cell).get("corpora", []):
             _make(plan, "corpora", Cell(), root / needed)
         _make(plan, "prepare", cell, path)
+    for needed in prototype_files(plan, suite, [task]):
+        _make(plan, "prototypes", cell, root / needed)
     return pd.read_parquet(path)
 
 
@@ -79,7 +87,8 @@ def load(plan: Plan, settings: Run, compute: Compute, task_rows: pd.DataFrame) -
     backbone(plan, settings.suite)
     place = Job(settings, root, {})
     model = load_model(located(place, settings.loading), compute, settings.seed, root / ".cache")
-    model.set_task(TASKS[settings.task], task_rows)
+    examples = prototype_rows(place, settings.loading, settings.suite, settings.task)
+    model.set_task(TASKS[settings.task], task_rows, examples)
     return model
 
 
