@@ -3,7 +3,8 @@
 # make check        format, lint, imports, types
 # make format       format everything
 # make docs         pages on the configuration and the operators, from the code
-# make bench        what the sweep over subsets and the job server save
+# make bench        speed against peers in minutes, at reduced sizes: results/benchmarks/
+# make bench-full   the same at full sizes, which takes hours on one core
 # make backbone     the small image backbone anew: about 40 minutes on one core
 # make clean        remove the environment and all caches, but no results
 
@@ -14,7 +15,7 @@ READY := .venv/.ready
 CONFIG ?=
 ARGS ?=
 
-.PHONY: reproduce test check format docs bench backbone clean help
+.PHONY: reproduce test check format docs bench bench-full backbone clean help
 
 reproduce: $(READY)
 	@$(BIN)/python -m coto.reproduce $(if $(CONFIG),--configfile $(CONFIG)) $(ARGS)
@@ -39,8 +40,10 @@ docs: $(READY)
 	$(BIN)/python -m tools.docs
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.sweep
-	$(BIN)/python -m benchmarks.job_start
+	$(BIN)/python -m benchmarks all --quick $(ARGS)
+
+bench-full: $(READY)
+	$(BIN)/python -m benchmarks all $(ARGS)
 
 backbone: $(READY)
 	$(BIN)/python -m tools.pretrain --out coto/models/images/glyphs $(ARGS)

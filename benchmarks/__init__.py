@@ -1,3 +1,3 @@
-"""Speed, as ratios against a named peer in the same run: ``python -m benchmarks.sweep``."""
+"""Speed, as ratios of two things that are timed in one run: ``python -m benchmarks NAME``."""
 
 import coto  # noqa: F401  (before torchvision: see coto/compat.py)

@@ -1,0 +1,1 @@
+"""What benchmarks share: timing and records, models and rows, steps, tables and figures."""
