@@ -24,6 +24,7 @@ from coto.adapters.kinds import peft_config
 from coto.config import paths
 from coto.config.models import Strategy as StrategySettings
 from coto.device import Compute
+from coto.fast.prepare import prepared
 from coto.measurements.train import Learner, Settings
 from coto.method.checkpoint import last_complete_checkpoint
 from coto.method.gradients import GradientNorms
@@ -108,6 +109,7 @@ def fit(
         lr_scheduler_type="cosine_with_min_lr" if train.min_lr else train.decay,
         lr_scheduler_kwargs={"min_lr": train.min_lr} if train.min_lr else None,
         warmup_steps=count_of(train.warmup, steps),
+        optim="adamw_torch_fused" if train.fast.fused_optimizer else "adamw_torch",
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_grad_norm,
         activation_checkpointing=train.gradient_checkpointing,
@@ -145,7 +147,8 @@ def fit(
     checkpoint = last_complete_checkpoint(workspace)
     if checkpoint is not None:
         log.info("going on from %s", Path(checkpoint).name)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with prepared(model, train.fast, compute):
+        trainer.train(resume_from_checkpoint=checkpoint)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return Trained(
         model,

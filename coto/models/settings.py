@@ -90,6 +90,14 @@ class TaskTraining(Model):
     max_length: Positive | None = Field(None, description="Tokens a sequence is cut to.")
 
 
+class Fast(Model):
+    """Ways to save time in training. Gradients are those of the plain path up to rounding."""
+
+    fused_optimizer: bool = Field(
+        True, description="AdamW that updates all weights in one pass over memory."
+    )
+
+
 class Training(Model):
     """One training run."""
 
@@ -134,6 +142,7 @@ class Training(Model):
     checkpoint_every: Positive = Field(
         200, description="Steps between checkpoints, from which a killed job goes on."
     )
+    fast: Fast = Field(Fast(), description="Ways to save time; each can be switched off.")
     per_task: dict[str, TaskTraining] = Field(
         default_factory=dict, description="Overrides by task name."
     )
