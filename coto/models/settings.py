@@ -93,6 +93,22 @@ class TaskTraining(Model):
 class Fast(Model):
     """Ways to save time in training. Gradients are those of the plain path up to rounding."""
 
+    cast_once: bool = Field(
+        True,
+        description="bf16 and fp16: cast frozen weights before training, not at every step. Costs "
+        "memory: half as much again as these weights take in fp32.",
+    )
+    last_block: bool = Field(
+        True,
+        description="Compute the last block only at the tokens that the head or the loss reads. "
+        "Not where it has dropout.",
+    )
+    answer_logits: bool = Field(
+        True, description="Language models: compute only the logits that the loss compares."
+    )
+    lean_steps: bool = Field(
+        True, description="Do not walk through all modules of the model several times a step."
+    )
     fused_optimizer: bool = Field(
         True, description="AdamW that updates all weights in one pass over memory."
     )
