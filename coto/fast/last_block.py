@@ -110,7 +110,13 @@ def _at(x: Tensor, tokens: Tensor) -> Tensor:
 
 
 def _attend(
-    attention: Any, eager: Callable[..., Any], q: Tensor, k: Tensor, v: Tensor, mask: Any, scale: Any
+    attention: Any,
+    eager: Callable[..., Any],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Any,
+    scale: Any,
 ) -> Tensor:
     """Attention as the model's configuration says: (rows, tokens of `q`, width)."""
     kind = attention.config._attn_implementation
@@ -120,7 +126,9 @@ def _attend(
     return mixed.flatten(2)
 
 
-def _bert(self: Any, hidden_states: Tensor, attention_mask: Any = None, *_: Any, **__: Any) -> Tensor:
+def _bert(
+    self: Any, hidden_states: Tensor, attention_mask: Any = None, *_: Any, **__: Any
+) -> Tensor:
     """BertLayer and RobertaLayer, at the first token."""
     from transformers.models.bert.modeling_bert import eager_attention_forward as eager
 

@@ -45,7 +45,5 @@ def _weights(model: nn.Module) -> list[nn.Parameter]:
         for module in model.modules()
         if type(module) in (nn.Linear, nn.Conv2d) and module not in read
         for weight in module.parameters()
-        if not weight.requires_grad
-        and weight.dtype == torch.float32
-        and owners[id(weight)] == 1
+        if not weight.requires_grad and weight.dtype == torch.float32 and owners[id(weight)] == 1
     ]

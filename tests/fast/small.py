@@ -95,7 +95,11 @@ def batch(name: str) -> dict[str, Tensor]:
     labels = torch.full_like(IDS, -100)
     if name == "llama-packed":
         labels[:, 3], labels[:, 7:] = IDS[:, 3], IDS[:, 7:]
-        return {"input_ids": IDS, "position_ids": torch.arange(9).repeat(4, 1) % 5, "labels": labels}
+        return {
+            "input_ids": IDS,
+            "position_ids": torch.arange(9).repeat(4, 1) % 5,
+            "labels": labels,
+        }
     for row, (start, stop) in enumerate([(5, 9), (6, 7), (2, 4), (7, 9)]):
         labels[row, start:stop] = IDS[row, start:stop]
     return {"input_ids": IDS, "attention_mask": present, "labels": labels}

@@ -179,7 +179,7 @@ def test_what_is_cast_and_what_is_not(case):
     assert cast
     assert not cast & trained
     assert any("base_layer.weight" in parameter for parameter in cast)
-    assert not [n for n in cast if "norm" in n.lower() or "embeddings" in n and "patch" not in n]
+    assert not [n for n in cast if "norm" in n.lower() or ("embeddings" in n and "patch" not in n)]
 
 
 def test_weights_that_an_adapter_reads_stay_in_fp32(tmp_path):
