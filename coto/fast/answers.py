@@ -6,10 +6,13 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 
 IGNORED = -100  # a label that the loss does not count
+TOKENS = "read_tokens"
+"""Keyword by which a last block is told the tokens that are read, (rows, count)."""
+SPREAD = "spread_token"
+"""Keyword that says that one token is read, which shall be found at every place."""
 
 
 class Read(NamedTuple):
@@ -42,17 +45,24 @@ def reads_answers(model: nn.Module) -> bool:
 
 
 @contextmanager
-def answers_only(model: PeftModel, keyword: str) -> Iterator[None]:
+def answers_only(model: nn.Module, keyword: str) -> Iterator[None]:
     """Have a language model compute, inside, only the logits that have a label.
 
     The vocabulary is large and answers are short. The model gets the tokens as `keyword`:
-    ``logits_to_keep``, or what its last block is told by (:mod:`coto.fast.last_block`).
+    ``logits_to_keep``, or what its last block is told by (:mod:`coto.fast.last_block`). Batches
+    with ``candidates`` for the answer, whose logits alone are computed anyway, concern the last
+    block only; their loss looks for the prompt's last token itself.
     """
 
     def narrow(_: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
         labels, ids = given.get("labels"), given.get("input_ids")
         if labels is None or ids is None or not (labels[:, 1:] != IGNORED).any():
             return None
+        if "candidates" in given:
+            if keyword != TOKENS:
+                return None
+            ends = given["attention_mask"].sum(dim=1, keepdim=True) - 1
+            return args, {**given, TOKENS: ends, SPREAD: True}
         tokens = read(labels, ids.shape[1])
         # Without labels to shift the loss would look for the next token's again.
         told = {"labels": tokens.labels, "shift_labels": tokens.labels}

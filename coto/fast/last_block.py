@@ -14,10 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
-from coto.fast.answers import answers_only
-
-TOKENS = "read_tokens"
-"""Keyword by which a block is told the tokens that are read, (rows, count)."""
+from coto.fast.answers import SPREAD, TOKENS, answers_only
 
 
 class LastBlock(NamedTuple):
@@ -75,7 +72,7 @@ def _told_ends(text_model: nn.Module) -> Iterator[None]:
         # As in transformers: early checkpoints name another token as the end, which has the
         # highest number.
         ends = (ids if end == 2 else (ids == end).int()).argmax(dim=-1, keepdim=True)
-        return args, {**given, TOKENS: ends}
+        return args, {**given, TOKENS: ends, SPREAD: True}
 
     handle = text_model.register_forward_pre_hook(tell, with_kwargs=True)
     try:
@@ -178,8 +175,7 @@ def _clip(self: Any, hidden_states: Tensor, attention_mask: Any = None, **told: 
     mixed = _attend(attention, eager, q, k, v, mask, attention.scale)
     x = read + attention.out_proj(mixed)
     x = x + self.mlp(self.layer_norm2(x))
-    # The text encoder looks for the end of the text itself: it finds the same everywhere.
-    return x if tokens is None else x.expand_as(hidden_states)
+    return x.expand_as(hidden_states) if told.get(SPREAD) else x
 
 
 def _llama(
@@ -206,7 +202,8 @@ def _llama(
     mask = _mask_rows(attention_mask, tokens, hidden_states)
     mixed = _attend(attention, llama.eager_attention_forward, q, k, v, mask, attention.scaling)
     x = read + attention.o_proj(mixed)
-    return x + self.mlp(self.post_attention_layernorm(x))
+    x = x + self.mlp(self.post_attention_layernorm(x))
+    return x.expand_as(hidden_states) if told.get(SPREAD) else x
 
 
 def _mask_rows(mask: Tensor | None, tokens: Tensor, hidden: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 from torch import nn
 
@@ -11,9 +13,9 @@ from torch import nn
 def lean_steps(model: nn.Module) -> Iterator[None]:
     """Shorten, inside, what the Trainer asks of a model at every step.
 
-    It puts each module in training mode, lists all parameters to clip and to clear gradients, and
-    compares such lists: a tenth of a small model's step. The answers are the same: parameters are
-    those that train, no others have gradients; a model in training mode stays in it.
+    It puts each module in training mode, lists all parameters to clip gradients and to clear them,
+    and counts the model's numbers: a tenth of a small model's step. The answers are the same: no
+    parameters have gradients but those that train; a model in training mode stays in it.
 
     The garbage collector leaves alone, meanwhile, what is there already. It would walk through all
     of torch at the end of a training.
@@ -33,7 +35,10 @@ def lean_steps(model: nn.Module) -> Iterator[None]:
             elif parameter.grad is not None:
                 parameter.grad = None
 
-    own = {"train": train, "parameters": parameters, "zero_grad": zero_grad}
+    own: dict[str, object] = {"train": train, "parameters": parameters, "zero_grad": zero_grad}
+    count: Any = getattr(model, "num_parameters", None)
+    if count is not None:
+        own["num_parameters"] = cache(count)
     vars(model).update(own)
     freezes = not gc.get_freeze_count()  # somebody else's are not ours to end
     if freezes:

@@ -78,7 +78,8 @@ def run(job: base.Job[Settings]) -> None:
         model.set_task(task, rows, examples)
         adapted = add_adapter(model, settings, seed=0).train()
         training = ProgressiveTraining(adapted, strategy_of(strategy), total, strategy.unit)
-        contestants.append(Contestant(name, training, adapted, settings.learning_rates[name]))
+        lr, fast = settings.learning_rates[name], settings.train.fast
+        contestants.append(Contestant(name, training, adapted, lr, fast))
     take_turns(contestants, model.training_set(task, rows), batch_size, timed, total, compute)
     results = []
     blocks = min(_BLOCKS, timed)

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from coto.method.schedule import count_of
 from coto.method.strategies import Strategy, make_strategy
 from coto.models.base import TaskModel, TrainingSet
 from coto.models.batches import GroupedTrainer
-from coto.models.settings import Training
+from coto.models.settings import Fast, Training
 
 log = logging.getLogger(__name__)
 
@@ -221,10 +221,11 @@ class Contestant:
     """One strategy's model with its optimizer and stop watch, beside others on the same batches."""
 
     def __init__(
-        self, name: str, training: ProgressiveTraining, model: torch.nn.Module, lr: float
+        self, name: str, training: ProgressiveTraining, model: PeftModel, lr: float, fast: Fast
     ) -> None:
-        self.name, self.training, self.model = name, training, model
-        self.optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr)
+        self.name, self.training, self.model, self.fast = name, training, model, fast
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr, fused=fast.fused_optimizer)
         self._timed: list[tuple[float, float]] = []
 
     def means(self, block: int, blocks: int) -> tuple[float, float]:
@@ -258,12 +259,15 @@ def take_turns(
 ) -> None:
     """Let contestants step in turn after a warm-up: `timed` of the schedule's `total` steps."""
     batches = itertools.cycle(_batches(data, batch_size, compute))
-    for index in range(-_WARM_UP, timed):
-        batch = next(batches)
-        step = max(0, int((index + 0.5) * total / timed))
-        # Whoever goes first finds colder caches: take turns.
-        for contestant in contestants if index % 2 else reversed(contestants):
-            contestant.step(batch, step, compute, counted=index >= 0)
+    with ExitStack() as stack:
+        for contestant in contestants:
+            stack.enter_context(prepared(contestant.model, contestant.fast, compute))
+        for index in range(-_WARM_UP, timed):
+            batch = next(batches)
+            step = max(0, int((index + 0.5) * total / timed))
+            # Whoever goes first finds colder caches: take turns.
+            for contestant in contestants if index % 2 else reversed(contestants):
+                contestant.step(batch, step, compute, counted=index >= 0)
 
 
 def _batches(data: TrainingSet, size: int, compute: Compute) -> list[dict[str, Any]]:
