@@ -120,6 +120,28 @@ def test_read_tokens_come_before_what_they_predict():
     assert tokens.labels.tolist() == [[5, 6], [7, IGNORED]]
 
 
+@pytest.mark.parametrize("name", ["llama", "llama-sdpa"])
+def test_a_choice_among_candidates_reads_the_last_token_of_the_prompt(tmp_path, name):
+    choice = pytest.importorskip("coto.models.causal.choice")
+    model = adapted(name, tmp_path)
+    choice.learn_choices(model.get_base_model())
+    inputs = batch(name) | {
+        "candidates": torch.tensor([[5, 6], [7, 8], [5, 9], [3, 4]]),
+        "labels": torch.tensor([[IGNORED, 0], [IGNORED, 1], [IGNORED, 0], [IGNORED, 1]]),
+    }
+    module = model.get_base_model().get_submodule(LAST[name][0])
+    seen: list[int] = []
+    module.register_forward_hook(lambda _, args, out: seen.append(out.shape[1]))
+    loss, expected = gradients(model, inputs)
+    with prepared(model, Fast(), FP32):
+        fast_loss, fast = gradients(model, inputs)
+    assert seen == [9, 1]
+    assert fast_loss == pytest.approx(loss, rel=1e-5)
+    for parameter, gradient in expected.items():
+        scale = max(gradient.norm().item(), 1e-3)
+        assert (fast[parameter] - gradient).norm() < 1e-5 * scale, parameter
+
+
 @pytest.mark.parametrize("name", LANGUAGE)
 def test_a_model_without_labels_gives_all_logits(tmp_path, name):
     model = adapted(name, tmp_path)
