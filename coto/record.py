@@ -84,7 +84,7 @@ def environment() -> dict[str, Any]:
         "packages": dict(_versions()),
         "python": platform.python_version(),
         "commit": _commit(),
-        "hardware": _processor(),
+        "hardware": processor(),
         "cpus": os.cpu_count(),
         "wall_s": round(time.monotonic() - _START, 2),
         # Linux counts KiB, macOS bytes.
@@ -113,7 +113,8 @@ def _commit() -> str | None:
 
 
 @cache
-def _processor() -> str:
+def processor() -> str:
+    """The CPU as its maker calls it."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -57,14 +57,13 @@ DRAWS = 3
 
 def run(job: base.Job[Settings]) -> None:
     """Score the most frequent answer, guessing, a linear probe and the bare backbone, if it can."""
-    from coto import device
     from coto.models.base import load_model
     from coto.models.probe import probe
     from coto.models.scoring import chance
 
     settings = job.settings
     suite, loading = job.settings.suite, job.settings.loading
-    compute = device.resolve(loading.device, loading.precision)
+    compute = job.compute(loading)
     zero_shot = loading.backbone.family in ZERO_SHOT or loading.head == "prototypes"
     probed = settings.probe_rows is not None
     model = None

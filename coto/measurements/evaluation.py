@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from coto import device
 from coto.adapters.delta import Deltas, LowRankAdapter, place_of
 from coto.adapters.store import write_adapter
 from coto.errors import CotoError
@@ -36,7 +35,7 @@ class Evaluator:
 
     def __init__(self, job: Job[Any], limit: int | None = None) -> None:
         settings: ArmSettings = job.settings
-        self.compute = device.resolve(settings.loading.device, settings.loading.precision)
+        self.compute = job.compute(settings.loading)
         self._model = load_model(
             located(job, settings.loading), self.compute, 0, job.root / ".cache"
         )

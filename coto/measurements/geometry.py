@@ -44,13 +44,12 @@ def run(job: base.Job[Settings]) -> None:
 
     The other run may be ``pretrained``, W₀ itself, or ``start``, where ΔW = 0.
     """
-    from coto import device
     from coto.analysis.geometry import geometry
     from coto.models.base import load_model
     from coto.models.weights import base_weights
 
     settings, loading = job.settings, job.settings.loading
-    compute = device.resolve(loading.device, loading.precision)
+    compute = job.compute(loading)
     model = load_model(located(job, loading), compute, 0, job.root / ".cache").model
     rows: list[Row] = []
     runs: list[Row] = [

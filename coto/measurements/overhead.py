@@ -54,7 +54,7 @@ class Settings(Learner):
 
 def run(job: base.Job[Settings]) -> None:
     """Time optimizer steps of all strategies; ``seconds_per_step`` is a mean over the schedule."""
-    from coto import device, record
+    from coto import record
     from coto.measurements.training import (
         Contestant,
         add_adapter,
@@ -66,7 +66,7 @@ def run(job: base.Job[Settings]) -> None:
     from coto.models.base import load_model
 
     settings, task = job.settings, TASKS[job.settings.task]
-    compute = device.resolve(settings.loading.device, settings.loading.precision)
+    compute = job.compute(settings.loading)
     batch_size = settings.overhead.batch_size or settings.train.batch_size
     timed = settings.overhead.steps
     rows = training_rows(job, settings.suite, task, settings.shots, seed=0)
@@ -78,7 +78,8 @@ def run(job: base.Job[Settings]) -> None:
         model.set_task(task, rows, examples)
         adapted = add_adapter(model, settings, seed=0).train()
         training = ProgressiveTraining(adapted, strategy_of(strategy), total, strategy.unit)
-        contestants.append(Contestant(name, training, adapted, settings.learning_rates[name]))
+        lr, fast = settings.learning_rates[name], settings.train.fast
+        contestants.append(Contestant(name, training, adapted, lr, fast))
     take_turns(contestants, model.training_set(task, rows), batch_size, timed, total, compute)
     results = []
     blocks = min(_BLOCKS, timed)

@@ -65,12 +65,12 @@ def run(job: base.Job[Settings]) -> None:
     import pandas as pd
     from filelock import FileLock
 
-    from coto import device, record
+    from coto import record
     from coto.measurements.training import adapters_off, add_adapter, fit
     from coto.models.base import load_model
 
     settings, task = job.settings, TASKS[job.settings.task]
-    compute = device.resolve(settings.loading.device, settings.loading.precision)
+    compute = job.compute(settings.loading)
     model = load_model(located(job, settings.loading), compute, settings.seed, job.root / ".cache")
     rows = training_rows(job, settings.suite, task, settings.shots, settings.seed)
     model.set_task(task, rows, prototype_rows(job, settings.loading, settings.suite, task.name))

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from coto.adapters.kinds import peft_config
 from coto.config import paths
 from coto.config.models import Strategy as StrategySettings
 from coto.device import Compute
+from coto.fast.prepare import prepared
 from coto.measurements.train import Learner, Settings
 from coto.method.checkpoint import last_complete_checkpoint
 from coto.method.gradients import GradientNorms
@@ -32,7 +33,7 @@ from coto.method.schedule import count_of
 from coto.method.strategies import Strategy, make_strategy
 from coto.models.base import TaskModel, TrainingSet
 from coto.models.batches import GroupedTrainer
-from coto.models.settings import Training
+from coto.models.settings import Fast, Training
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,7 @@ def fit(
         lr_scheduler_type="cosine_with_min_lr" if train.min_lr else train.decay,
         lr_scheduler_kwargs={"min_lr": train.min_lr} if train.min_lr else None,
         warmup_steps=count_of(train.warmup, steps),
+        optim="adamw_torch_fused" if train.fast.fused_optimizer else "adamw_torch",
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_grad_norm,
         activation_checkpointing=train.gradient_checkpointing,
@@ -145,7 +147,8 @@ def fit(
     checkpoint = last_complete_checkpoint(workspace)
     if checkpoint is not None:
         log.info("going on from %s", Path(checkpoint).name)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with prepared(model, train.fast, compute):
+        trainer.train(resume_from_checkpoint=checkpoint)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return Trained(
         model,
@@ -218,10 +221,11 @@ class Contestant:
     """One strategy's model with its optimizer and stop watch, beside others on the same batches."""
 
     def __init__(
-        self, name: str, training: ProgressiveTraining, model: torch.nn.Module, lr: float
+        self, name: str, training: ProgressiveTraining, model: PeftModel, lr: float, fast: Fast
     ) -> None:
-        self.name, self.training, self.model = name, training, model
-        self.optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr)
+        self.name, self.training, self.model, self.fast = name, training, model, fast
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr, fused=fast.fused_optimizer)
         self._timed: list[tuple[float, float]] = []
 
     def means(self, block: int, blocks: int) -> tuple[float, float]:
@@ -255,12 +259,15 @@ def take_turns(
 ) -> None:
     """Let contestants step in turn after a warm-up: `timed` of the schedule's `total` steps."""
     batches = itertools.cycle(_batches(data, batch_size, compute))
-    for index in range(-_WARM_UP, timed):
-        batch = next(batches)
-        step = max(0, int((index + 0.5) * total / timed))
-        # Whoever goes first finds colder caches: take turns.
-        for contestant in contestants if index % 2 else reversed(contestants):
-            contestant.step(batch, step, compute, counted=index >= 0)
+    with ExitStack() as stack:
+        for contestant in contestants:
+            stack.enter_context(prepared(contestant.model, contestant.fast, compute))
+        for index in range(-_WARM_UP, timed):
+            batch = next(batches)
+            step = max(0, int((index + 0.5) * total / timed))
+            # Whoever goes first finds colder caches: take turns.
+            for contestant in contestants if index % 2 else reversed(contestants):
+                contestant.step(batch, step, compute, counted=index >= 0)
 
 
 def _batches(data: TrainingSet, size: int, compute: Compute) -> list[dict[str, Any]]:

@@ -90,6 +90,30 @@ class TaskTraining(Model):
     max_length: Positive | None = Field(None, description="Tokens a sequence is cut to.")
 
 
+class Fast(Model):
+    """Ways to save time in training. Gradients are those of the plain path up to rounding."""
+
+    cast_once: bool = Field(
+        True,
+        description="bf16 and fp16: cast frozen weights before training, not at every step. Costs "
+        "memory: half as much again as these weights take in fp32.",
+    )
+    last_block: bool = Field(
+        True,
+        description="Compute the last block only at the tokens that the head or the loss reads. "
+        "Not where it has dropout.",
+    )
+    answer_logits: bool = Field(
+        True, description="Language models: compute only the logits that the loss compares."
+    )
+    lean_steps: bool = Field(
+        True, description="Do not walk through all modules of the model several times a step."
+    )
+    fused_optimizer: bool = Field(
+        True, description="AdamW that updates all weights in one pass over memory."
+    )
+
+
 class Training(Model):
     """One training run."""
 
@@ -134,6 +158,7 @@ class Training(Model):
     checkpoint_every: Positive = Field(
         200, description="Steps between checkpoints, from which a killed job goes on."
     )
+    fast: Fast = Field(Fast(), description="Ways to save time; each can be switched off.")
     per_task: dict[str, TaskTraining] = Field(
         default_factory=dict, description="Overrides by task name."
     )
