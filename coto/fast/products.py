@@ -73,7 +73,6 @@ def adapted_product(x: Tensor, weight: Tensor, bias: Tensor | None, parts: Seque
         return F.linear(x if casts else x.to(dtype), weight, bias)
     # All operands are in the right precision, or on purpose in a wider one.
     with torch.autocast(x.device.type, enabled=False):
-        weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
         tensors = [tensor for part in parts for tensor in part.trained]
         return cast(Tensor, _Product.apply(x.to(dtype), weight, bias, tuple(parts), *tensors))
 
@@ -93,7 +92,8 @@ class _Product(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, parts: tuple[Part, ...], *_: Tensor
     ) -> Tensor:
-        flat = x.reshape(-1, x.shape[-1])
+        kept, flat = weight, x.reshape(-1, x.shape[-1])
+        weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
         scaled = any(part.magnitude is not None for part in parts)
         norms: Tensor | None = None
         if scaled:
@@ -107,9 +107,9 @@ class _Product(torch.autograd.Function):
         ctx.parts, ctx.shape = [_without_tensors(part) for part in parts], x.shape
         tensors = [tensor for part in parts for tensor in part.trained]
         if norms is None:
-            ctx.save_for_backward(x, weight, *tensors)
+            ctx.save_for_backward(x, kept, *tensors)
         else:
-            ctx.save_for_backward(x, weight, *tensors, y, norms)
+            ctx.save_for_backward(x, kept, *tensors, y, norms)
             y = (y * _gains(parts, norms)).to(y.dtype)
             if bias is not None:
                 y += bias
@@ -130,7 +130,8 @@ class _Product(torch.autograd.Function):
             at += count
         needed = iter(ctx.needs_input_grad[4:])
         wanted = [any([next(needed) for _ in part.trained]) for part in parts]
-        x, dy = x.view(-1, x.shape[-1]), dy.reshape(-1, len(weight)).to(weight.dtype)
+        x, weight = x.reshape(-1, x.shape[-1]), weight.to(x.dtype)
+        dy = dy.reshape(-1, len(weight)).to(x.dtype)
         # In the order of `parts`: gradients of their tensors.
         magnitudes: dict[int, Tensor] = {}
         formed = _forms(x, weight, parts)
