@@ -1,18 +1,11 @@
 """Products with adapted weights, and their gradients, without what PEFT's layers do twice.
 
-One weight W (out, in) may carry several adapters, each on a row block of its own: this is how
-queries, keys and values are one product. With x (tokens, in), an adapter on rows i makes of zᵢ = xWᵢᵀ
-
-* LoRA: zᵢ = x(Wᵢ + sBA)ᵀ,
-* DoRA: gᵢ ∘ x(Wᵢ + sBA)ᵀ with gᵢ = mᵢ / ‖Wᵢ + sBA‖ per row, the norm a constant to the gradient
-  (Liu et al., *DoRA*, 2024, §4.3),
-* HiRA: zᵢ = x(Wᵢ ∘ (1 + BA))ᵀ.
-
-Weights are frozen. What is kept for the backward pass: x, the factors, and z with DoRA.
+One frozen weight W (out, in) may carry several adapters, each on a row block of its own
+(:mod:`coto.fast.changed`): this is how queries, keys and values are one product. What is kept for
+the backward pass: the input, the factors and, with DoRA, the output before its magnitude.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -20,49 +13,24 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-# A changed weight is made in pieces of so many numbers, each used at once: on a CPU one that stays
-# in its cache, on a GPU one that keeps it busy.
-_PIECE = {"cpu": 2**20, "cuda": 2**25}
-_LEAST_ROWS = 64  # of a piece: products with fewer are slow
+from coto.fast.changed import (
+    PIECE,
+    Part,
+    changed_rows,
+    gains_of,
+    norm,
+    overlap,
+    pieces,
+    wide,
+    with_tensors,
+    without_tensors,
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """An adapter on a row block of a weight.
-
-    Attributes:
-        rows: which ones.
-        a, b: factors A (rank, in) and B (rows, rank).
-        scaling: s; HiRA has none.
-        masked: HiRA.
-        magnitude: DoRA's m (rows).
-        square: with it, ‖W‖² per row (rows), in at least fp32.
-    """
-
-    rows: slice
-    a: Tensor
-    b: Tensor
-    scaling: float = 1.0
-    masked: bool = False
-    magnitude: Tensor | None = None
-    square: Tensor | None = None
-
-    @property
-    def trained(self) -> tuple[Tensor, ...]:
-        """What has a gradient."""
-        return (self.a, self.b) if self.magnitude is None else (self.a, self.b, self.magnitude)
-
-
-def squares(weight: Tensor) -> Tensor:
-    """‖W‖² per row (out) of a weight (out, in), in at least fp32."""
-    result = weight.new_empty(len(weight), dtype=_wide(weight.dtype))
-    for rows in _pieces(weight, 0, len(weight)):
-        result[rows] = torch.linalg.vector_norm(weight[rows], dim=1, dtype=result.dtype).square()
-    return result
-
-
-def adapted_product(x: Tensor, weight: Tensor, bias: Tensor | None, parts: Sequence[Part]) -> Tensor:
-    """Outputs (…, out) of inputs (…, in), in the precision of autocast if it is on, or the weight's.
+def adapted_product(
+    x: Tensor, weight: Tensor, bias: Tensor | None, parts: Sequence[Part]
+) -> Tensor:
+    """Outputs (…, out) of inputs (…, in), in the precision of autocast, without it the weight's.
 
     Gradients flow to `x` and to the tensors of `parts`, whose rows do not overlap; none to `weight`
     (out, in) and `bias` (out).
@@ -90,27 +58,32 @@ def forming_pays(tokens: int, width: int, rows: int, adapted: int) -> bool:
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, parts: tuple[Part, ...], *_: Tensor
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        parts: tuple[Part, ...],
+        *_: Tensor,
     ) -> Tensor:
         kept, flat = weight, x.reshape(-1, x.shape[-1])
         weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
         scaled = any(part.magnitude is not None for part in parts)
         norms: Tensor | None = None
         if scaled:
-            norms = weight.new_ones(len(weight), dtype=_wide(weight.dtype))
+            norms = weight.new_ones(len(weight), dtype=wide(weight.dtype))
         add = None if scaled else bias  # a magnitude scales what is there before the bias
         if _forms(flat, weight, parts) and weight.dtype.itemsize >= 4:
             y = _formed_product(flat, weight, add, parts, norms)
         else:
             # A change of less than half a unit in the last place of W would be lost in W + sBA.
             y = _thin_product(flat, weight, add, parts, norms)
-        ctx.parts, ctx.shape = [_without_tensors(part) for part in parts], x.shape
+        ctx.parts, ctx.shape = [without_tensors(part) for part in parts], x.shape
         tensors = [tensor for part in parts for tensor in part.trained]
         if norms is None:
             ctx.save_for_backward(x, kept, *tensors)
         else:
             ctx.save_for_backward(x, kept, *tensors, y, norms)
-            y = (y * _gains(parts, norms)).to(y.dtype)
+            y = (y * gains_of(parts, norms)).to(y.dtype)
             if bias is not None:
                 y += bias
         return y.view(*x.shape[:-1], len(weight))
@@ -119,24 +92,21 @@ class _Product(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, *tensors = ctx.saved_tensors
-        scaled = any(part.magnitude is not None for part in ctx.parts)
         z = norms = gains = None
-        if scaled:
-            z, norms = tensors[-2:]
-        parts, at = [], 0
+        if any(part.magnitude is not None for part in ctx.parts):
+            *tensors, z, norms = tensors
+        parts, wanted, at = [], [], 0
         for part in ctx.parts:
-            count = 2 if part.magnitude is None else 3
-            parts.append(_with_tensors(part, tensors[at : at + count]))
-            at += count
-        needed = iter(ctx.needs_input_grad[4:])
-        wanted = [any([next(needed) for _ in part.trained]) for part in parts]
+            end = at + len(part.trained)
+            parts.append(with_tensors(part, tensors[at:end]))
+            wanted.append(any(ctx.needs_input_grad[4 + at : 4 + end]))
+            at = end
         x, weight = x.reshape(-1, x.shape[-1]), weight.to(x.dtype)
         dy = dy.reshape(-1, len(weight)).to(x.dtype)
-        # In the order of `parts`: gradients of their tensors.
         magnitudes: dict[int, Tensor] = {}
         formed = _forms(x, weight, parts)
         if norms is not None and z is not None:
-            gains = _gains(parts, norms)
+            gains = gains_of(parts, norms)
             for index, part in enumerate(parts):
                 if part.magnitude is not None and wanted[index]:
                     rows = part.rows
@@ -182,13 +152,13 @@ def _formed_product(
     x: Tensor, weight: Tensor, bias: Tensor | None, parts: Sequence[Part], norms: Tensor | None
 ) -> Tensor:
     """x (tokens, in) times the changed weight; writes the norms of the rows with a magnitude."""
-    pieces = list(_pieces(weight, 0, len(weight)))
-    y = x.new_empty(len(x), len(weight)) if len(pieces) > 1 else None
-    for rows in pieces:
-        changed = _changed(weight, parts, rows)
+    cuts = list(pieces(weight, 0, len(weight)))
+    y = x.new_empty(len(x), len(weight)) if len(cuts) > 1 else None
+    for rows in cuts:
+        changed = changed_rows(weight, parts, rows)
         for part in parts:
             if norms is not None and part.magnitude is not None:
-                both = _overlap(part.rows, rows)
+                both = overlap(part.rows, rows)
                 ours = changed[both.start - rows.start : both.stop - rows.start]
                 norms[both] = torch.linalg.vector_norm(ours, dim=1)
         if y is None:
@@ -216,7 +186,7 @@ def _thin_product(
         crossed = [part.a.to(dtype) @ weight[part.rows].T for part in scaled]
     for part in parts:
         if part.masked:
-            for rows in _pieces(weight, part.rows.start, part.rows.stop):
+            for rows in pieces(weight, part.rows.start, part.rows.stop):
                 b = part.b[rows.start - part.rows.start : rows.stop - part.rows.start]
                 change = (b.to(dtype) @ part.a.to(dtype)).mul_(weight[rows])
                 y[:, rows].addmm_(x, change.T)
@@ -225,50 +195,16 @@ def _thin_product(
             y[:, part.rows].addmm_(v.T, part.b.to(dtype).T, alpha=part.scaling)
     for part, cross in zip(scaled, crossed, strict=True):
         assert norms is not None
-        norms[part.rows] = _norm(part, cross)
+        norms[part.rows] = norm(part, cross)
     return y
-
-
-def _norm(part: Part, cross: Tensor) -> Tensor:
-    """‖W + sBA‖ per row (rows), from AWᵀ (rank, rows) and ‖W‖²."""
-    assert part.square is not None
-    b, a = part.b.to(part.square.dtype), part.a.to(part.square.dtype)
-    change = (b * (b @ (a @ a.T))).sum(1)
-    mixed = (b * cross.T).sum(1)
-    total = part.square + 2 * part.scaling * mixed + part.scaling**2 * change
-    return total.clamp_min(0).sqrt()
-
-
-def _changed(
-    weight: Tensor, parts: Sequence[Part], rows: slice, gains: Tensor | None = None
-) -> Tensor:
-    """These rows of the weight with their adapters, each multiplied by its gain if there are any."""
-    changed = torch.empty_like(weight[rows])
-    at = rows.start
-    for part in sorted(parts, key=lambda part: part.rows.start):
-        both = _overlap(part.rows, rows)
-        if both.start >= both.stop:
-            continue
-        changed[at - rows.start : both.start - rows.start] = weight[at : both.start]
-        at = both.stop
-        ours, old = changed[both.start - rows.start : at - rows.start], weight[both]
-        b = part.b[both.start - part.rows.start : at - part.rows.start].to(weight.dtype)
-        a = part.a.to(weight.dtype)
-        if part.masked:
-            torch.mm(b, a, out=ours)
-            torch.addcmul(old, old, ours, out=ours)
-        else:
-            torch.addmm(old, b, a, alpha=part.scaling, out=ours)
-    changed[at - rows.start :] = weight[at : rows.stop]
-    return changed if gains is None else changed.mul_(gains[rows, None])
 
 
 def _back(dy: Tensor, weight: Tensor, parts: Sequence[Part], gains: Tensor | None) -> Tensor:
     """Gradient of the input (tokens, in) through the changed weight."""
-    first, *others = _pieces(weight, 0, len(weight))
-    dx = dy[:, first] @ _changed(weight, parts, first, gains)
+    first, *others = pieces(weight, 0, len(weight))
+    dx = dy[:, first] @ changed_rows(weight, parts, first, gains)
     for rows in others:
-        dx.addmm_(dy[:, rows], _changed(weight, parts, rows, gains))
+        dx.addmm_(dy[:, rows], changed_rows(weight, parts, rows, gains))
     return dx
 
 
@@ -304,7 +240,7 @@ def _masked_gradients(x: Tensor, dy: Tensor, weight: Tensor, part: Part) -> tupl
     """Gradients of HiRA's A and B: with G = W ∘ dyᵀx, BᵀG and GAᵀ."""
     a, b = part.a.to(weight.dtype), part.b.to(weight.dtype)
     da, db = torch.zeros_like(part.a), torch.empty_like(part.b)
-    for rows in _pieces(weight, part.rows.start, part.rows.stop):
+    for rows in pieces(weight, part.rows.start, part.rows.stop):
         ours = slice(rows.start - part.rows.start, rows.stop - part.rows.start)
         change = (dy[:, rows].T @ x).mul_(weight[rows])
         db[ours] = change @ a.T
@@ -314,48 +250,9 @@ def _masked_gradients(x: Tensor, dy: Tensor, weight: Tensor, part: Part) -> tupl
 
 def _sum_of_products(left: Tensor, right: Tensor) -> Tensor:
     """Σ over tokens (rows), in at least fp32, of two (tokens, rows)."""
-    wide = _wide(left.dtype)
-    step = max(1, _PIECE["cpu"] // max(1, left.shape[1]))
-    total = left.new_zeros(left.shape[1], dtype=wide)
+    precise = wide(left.dtype)
+    step = max(1, PIECE["cpu"] // max(1, left.shape[1]))
+    total = left.new_zeros(left.shape[1], dtype=precise)
     for at in range(0, len(left), step):
-        total += (left[at : at + step] * right[at : at + step]).sum(0, dtype=wide)
+        total += (left[at : at + step] * right[at : at + step]).sum(0, dtype=precise)
     return total
-
-
-def _gains(parts: Sequence[Part], norms: Tensor) -> Tensor:
-    """DoRA's g = m / ‖W + sBA‖ of every row of the weight (out), 1 where there is no magnitude."""
-    gains = torch.ones_like(norms)
-    for part in parts:
-        if part.magnitude is not None:
-            gains[part.rows] = part.magnitude / norms[part.rows]
-    return gains
-
-
-def _pieces(weight: Tensor, start: int, stop: int) -> Iterator[slice]:
-    """Cut rows of a weight."""
-    size = _PIECE.get(weight.device.type, _PIECE["cuda"]) // weight.shape[1]
-    size = max(_LEAST_ROWS, size)
-    for at in range(start, stop, size):
-        yield slice(at, min(at + size, stop))
-
-
-def _overlap(left: slice, right: slice) -> slice:
-    start = max(left.start, right.start)
-    return slice(start, max(start, min(left.stop, right.stop)))
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
-
-
-_NOTHING = torch.empty(0)
-
-
-def _without_tensors(part: Part) -> Part:
-    """A part as it is kept beside autograd's saved tensors."""
-    none = None if part.magnitude is None else _NOTHING
-    return replace(part, a=_NOTHING, b=_NOTHING, magnitude=none)
-
-
-def _with_tensors(part: Part, tensors: Sequence[Tensor]) -> Part:
-    return replace(part, a=tensors[0], b=tensors[1], magnitude=(*tensors, None)[2])

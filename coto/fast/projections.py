@@ -6,6 +6,7 @@ every call the layer is looked at anew: where PEFT would do more than we know, P
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -17,7 +18,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from coto.fast.products import Part, adapted_product, squares
+from coto.fast.changed import Part, squares
+from coto.fast.products import adapted_product
 from coto.method.gate import AdapterGate
 from coto.models.images.vit import SplitProjections
 
@@ -51,7 +53,10 @@ class Projection:
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """What the layer's own forward returns."""
         if not args and not kwargs:
-            if self.joint is not None and (together := self.joint.output(self.index, x)) is not None:
+            if (
+                self.joint is not None
+                and (together := self.joint.output(self.index, x)) is not None
+            ):
                 return together
             parts = self.parts(0)
             if parts is not None:
@@ -95,10 +100,10 @@ class Projection:
             return None
         if variant is None:
             return (Part(rows, a.weight, b.weight, tuner.scaling[name]),)
-        norm = tuner.lora_magnitude_vector[name] if name in tuner.lora_magnitude_vector else None
-        if type(variant) is not DoraLinearVariant:
+        if type(variant) is not DoraLinearVariant or tuner.ephemeral_gpu_offload:
             return None
-        if type(norm) is not DoraLinearLayer or _is_watched(norm) or tuner.ephemeral_gpu_offload:
+        norm = tuner.lora_magnitude_vector[name]
+        if type(norm) is not DoraLinearLayer or _is_watched(norm):
             return None
         weight = self.linear.weight
         state = (weight.data_ptr(), weight._version)
@@ -203,30 +208,26 @@ class Joint:
         self._open, self._input, self._outputs = False, None, {}
 
 
-class Projections:
-    """The projections of a model, computed fast until :meth:`restore`.
+@contextmanager
+def fast_projections(model: nn.Module, *, products: bool, joint: bool) -> Iterator[None]:
+    """Compute a model's projections fast inside; its frozen weights stay in their precision.
 
-    Args:
-        model: any model with PEFT's LoRA, DoRA or HiRA layers; its frozen weights stay in the
-            precision that they are in now.
-        products: compute layers with an active adapter by `coto.fast.products`.
-        joint: compute queries, keys and values, and a gated MLP's two inputs, as one product each.
+    With `products` those with an active adapter, by `coto.fast.products`; with `joint` queries,
+    keys and values, and the two inputs of a gated MLP, as one product each, unless PEFT has to
+    compute one of them. Afterwards all is as it was.
     """
-
-    def __init__(self, model: nn.Module, *, products: bool = True, joint: bool = True) -> None:
-        groups = list(_groups(model)) if joint else []
-        layers = [layer for _, group in groups for layer in group]
-        if products:
-            layers += [m for m in model.modules() if isinstance(m, BaseTunerLayer) and _fits(m)]
-        made = {layer: Projection(layer, products) for layer in dict.fromkeys(layers)}
-        self._projections = list(made.values())
-        self._joints = [Joint(parent, [made[layer] for layer in group]) for parent, group in groups]
-
-    def restore(self) -> None:
-        """Put all back as it was; the frozen weights are bit by bit the same."""
-        for joint in self._joints:
-            joint.restore()
-        for projection in self._projections:
+    groups = list(_groups(model)) if joint else []
+    layers = [layer for _, group in groups for layer in group]
+    if products:
+        layers += [m for m in model.modules() if isinstance(m, BaseTunerLayer) and _fits(m)]
+    made = {layer: Projection(layer, products) for layer in dict.fromkeys(layers)}
+    joints = [Joint(parent, [made[layer] for layer in group]) for parent, group in groups]
+    try:
+        yield
+    finally:
+        for one in joints:
+            one.restore()
+        for projection in made.values():
             projection.restore()
 
 
