@@ -178,8 +178,8 @@ def _thin_product(
     if scaled and tokens < weight.shape[1]:
         # One pass over W for both: with few tokens, reading it is what takes the time.
         ends = [tokens, *(len(part.a) for part in scaled)]
-        rows = torch.cat([x, *(part.a.to(dtype) for part in scaled)])
-        y, *more = F.linear(rows, weight, bias).split(ends)
+        stacked = torch.cat([x, *(part.a.to(dtype) for part in scaled)])
+        y, *more = F.linear(stacked, weight, bias).split(ends)
         crossed = [rest[:, part.rows] for rest, part in zip(more, scaled, strict=True)]
     else:
         y = F.linear(x, weight, bias)

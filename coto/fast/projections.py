@@ -70,7 +70,7 @@ class Projection:
             return None
         if layer is linear:
             return ()
-        tuner = cast(LoraLinear | HiraLinear, layer)
+        tuner: Any = layer
         if tuner.merged:
             return None if tuner.disable_adapters else ()
         if tuner.disable_adapters or is_skipped(layer):
@@ -147,7 +147,7 @@ class Joint:
         self._outputs: dict[int, Tensor] = {}
         self._handles: list[RemovableHandle] = []
         if isinstance(parent, SplitProjections):
-            parent.forward = self.side_by_side  # type: ignore[method-assign]
+            parent.forward = self.side_by_side
         else:
             self._handles = [
                 parent.register_forward_pre_hook(self._begin),
@@ -241,7 +241,8 @@ def _groups(model: nn.Module) -> Iterator[tuple[nn.Module, list[nn.Module]]]:
     """Parents, and those of their layers that can be one product."""
     for parent in model.modules():
         for names in _TOGETHER:
-            layers = [layer for name in names if _fits(layer := getattr(parent, name, None))]
+            found: list[Any] = [getattr(parent, name, None) for name in names]
+            layers = [layer for layer in found if _fits(layer)]
             if len(layers) == len(names) and _agree(layers):
                 yield parent, layers
 
@@ -258,7 +259,7 @@ def _fits(layer: Any) -> bool:
     )
 
 
-def _agree(layers: list[nn.Module]) -> bool:
+def _agree(layers: list[Any]) -> bool:
     """Whether weights can be stacked."""
     weights = [getattr(layer, "base_layer", layer).weight for layer in layers]
     return len({(w.shape[1], w.dtype, w.device) for w in weights}) == 1
