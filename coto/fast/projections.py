@@ -147,7 +147,7 @@ class Joint:
         self._outputs: dict[int, Tensor] = {}
         self._handles: list[RemovableHandle] = []
         if isinstance(parent, SplitProjections):
-            parent.forward = self.side_by_side
+            parent.forward = self.side_by_side  # type: ignore[method-assign]
         else:
             self._handles = [
                 parent.register_forward_pre_hook(self._begin),
@@ -172,7 +172,7 @@ class Joint:
             together = self._product(x)
             if together is not None:
                 return together
-        return type(self.parent).forward(self.parent, x)  # type: ignore[no-any-return]
+        return cast(Tensor, type(self.parent).forward(self.parent, x))
 
     def output(self, index: int, x: Tensor) -> Tensor | None:
         """The output of one layer; None if it has to be computed alone."""
