@@ -83,9 +83,10 @@ class _Product(torch.autograd.Function):
             ctx.save_for_backward(x, kept, *tensors)
         else:
             ctx.save_for_backward(x, kept, *tensors, y, norms)
-            y = (y * gains_of(parts, norms)).to(y.dtype)
-            if bias is not None:
-                y += bias
+            gains = gains_of(parts, norms)
+            # In one pass over memory.
+            y = y * gains if bias is None else torch.addcmul(bias.to(gains.dtype), y, gains)
+            y = y.to(x.dtype)
         return y.view(*x.shape[:-1], len(weight))
 
     @staticmethod
