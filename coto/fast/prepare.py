@@ -9,6 +9,7 @@ from peft import PeftModel
 from coto.device import Compute
 from coto.fast.answers import answers_only, reads_answers
 from coto.fast.last_block import last_blocks, narrowed
+from coto.fast.projections import fast_projections
 from coto.fast.steps import lean_steps
 from coto.fast.weights import cast_once
 from coto.models.settings import Fast
@@ -28,6 +29,9 @@ def prepared(model: PeftModel, fast: Fast, compute: Compute) -> Iterator[None]:
     with ExitStack() as stack:
         if fast.cast_once and compute.dtype != torch.float32:
             stack.enter_context(cast_once(model, compute.dtype))
+        if (fast.adapter_products or fast.joint_projections) and not copied:
+            products, joint = fast.adapter_products, fast.joint_projections
+            stack.enter_context(fast_projections(model, products=products, joint=joint))
         blocks = last_blocks(plain) if fast.last_block else []
         if fast.answer_logits and reads_answers(plain) and not any(one.told for one in blocks):
             stack.enter_context(answers_only(model, "logits_to_keep"))

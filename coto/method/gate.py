@@ -131,6 +131,15 @@ class AdapterGate:
         finally:
             self.set(flags)
 
+    def skips(self, layer: nn.Module) -> bool:
+        """Whether the next forward pass of a layer is that of ``disable_adapter()``."""
+        return (
+            layer in self._skipped
+            and layer.training
+            and not layer.merged
+            and _names(layer) <= self.adapters
+        )
+
     def attach(self) -> Self:
         """Hook the gate into the model; a gate that an interrupted training left there goes."""
         self.detach()

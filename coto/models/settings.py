@@ -98,6 +98,15 @@ class Fast(Model):
         description="bf16 and fp16: cast frozen weights before training, not at every step. Costs "
         "memory: half as much again as these weights take in fp32.",
     )
+    adapter_products: bool = Field(
+        True,
+        description="LoRA, DoRA and HiRA: fewer and thinner products for the same outputs and "
+        "gradients. PEFT computes every other adapter, and those with dropout.",
+    )
+    joint_projections: bool = Field(
+        True,
+        description="Queries, keys and values as one product, and a gated MLP's two inputs.",
+    )
     last_block: bool = Field(
         True,
         description="Compute the last block only at the tokens that the head or the loss reads. "

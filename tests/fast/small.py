@@ -63,10 +63,14 @@ def plain(name: str, folder: Path, dropout: float = 0.0) -> nn.Module:
     return clip
 
 
-def adapted(name: str, folder: Path, dropout: float = 0.0, **settings: Any) -> peft.PeftModel:
-    """The same with an adapter, in training mode."""
+def adapted(
+    name: str, folder: Path, dropout: float = 0.0, kind: str = "lora", **settings: Any
+) -> peft.PeftModel:
+    """The same with a LoRA, DoRA or HiRA, in training mode."""
     family = name.partition("-")[0]
-    config = peft.LoraConfig(
+    if kind == "dora":
+        settings["use_dora"] = True
+    config = (peft.HiraConfig if kind == "hira" else peft.LoraConfig)(
         r=2,
         target_modules=TARGETS[family],
         modules_to_save=HEADS.get(family),
@@ -76,8 +80,10 @@ def adapted(name: str, folder: Path, dropout: float = 0.0, **settings: Any) -> p
     model = peft.get_peft_model(plain(name, folder, dropout), config)
     torch.manual_seed(1)
     for parameter_name, parameter in model.named_parameters():
-        if "lora_" in parameter_name:
-            nn.init.normal_(parameter, std=0.2)
+        if "magnitude" in parameter_name:  # PEFT makes it the norm of W: far from it, too
+            parameter.data.mul_(1 + 0.2 * torch.rand_like(parameter))
+        elif "lora_" in parameter_name or "hira_" in parameter_name:
+            nn.init.normal_(parameter, std=0.1)
     return model.train()
 
 

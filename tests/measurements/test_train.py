@@ -23,6 +23,7 @@ from coto.measurements.base import Job
 from coto.measurements.evaluation import Evaluator
 from coto.measurements.training import adapters_off, add_adapter
 from coto.models.base import load_model
+from coto.models.settings import Fast
 from coto.settings import canonical
 from tests.measurements.conftest import AT, job_of, plan_of, run_job
 
@@ -216,3 +217,18 @@ def test_adapters_off_is_peft_without_its_adapters_but_for_the_head(root):
     assert not torch.allclose(bare, whole)
     assert torch.equal(again, whole)
     assert after == trainable
+
+
+@pytest.mark.parametrize("strategy", ["vanilla", "coto"])
+@pytest.mark.parametrize("adapter", list(LR))
+def test_fast_training_makes_the_adapter_that_plain_training_makes(root, adapter, strategy):
+    def made(**fast: bool) -> dict:
+        train = {"backbone_dropout": 0.0, "fast": fast}
+        return trained(root, plan_of(suites={"glue": {"train": train}}), adapter, strategy)
+
+    switches = Fast.model_fields
+    plain, fast = made(**dict.fromkeys(switches, False)), made(**dict.fromkeys(switches, True))
+    assert fast.keys() == plain.keys()
+    assert not same(fast, plain)  # rounding tells that it is another path
+    for name, tensor in plain.items():
+        assert (fast[name] - tensor).norm() <= 1e-3 * tensor.norm() + 1e-6, name
