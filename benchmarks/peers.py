@@ -2,7 +2,8 @@
 
 Ways of training the same adapter on the same rows:
 
-- ``fit`` and ``fit, CoTo``: this project's :func:`coto.measurements.training.fit`;
+- ``fit`` and ``fit, CoTo``: this project's :func:`coto.measurements.training.fit`; ``fit, plain``
+  with the fast path (:mod:`coto.fast`) switched off;
 - ``docs``: Trainer and PEFT as their quick tours write it: the backbone's own dropout, adapter
   dropout 0.1, rows not cut below the model's limit, random batches padded to their longest row, a
   language model's loss over all tokens, images through torchvision transforms one by one;
@@ -32,7 +33,9 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from benchmarks.common import project, quick_tour
 from benchmarks.common.harness import BENCHMARKS, Bench, Benchmark, Row, alternate, wait
+from benchmarks.common.steps import PLAIN
 from coto import device
+from coto.config.plan import Plan
 from coto.device import Compute
 from coto.measurements.train import Settings as Run
 from coto.measurements.training import fit
@@ -52,7 +55,7 @@ class Case(Model):
     blocks: Positive | None = Field(None, description="Only the first so many of the backbone.")
 
 
-_CASES = {
+CASES = {
     "text, 8 rows": Case(suite="glue", task="movies", batch=8, steps=24),
     "text, 32 rows": Case(suite="glue", task="movies", batch=32, steps=12),
     "images, 32": Case(suite="images", task="digits", batch=32, steps=24),
@@ -64,7 +67,7 @@ _CASES = {
 class Settings(Model):
     """What is trained."""
 
-    cases: dict[str, Case] = Field(_CASES, description="What is trained, by name.")
+    cases: dict[str, Case] = Field(CASES, description="What is trained, by name.")
     bf16: bool = Field(True, description="Whether fit and fair are run in bf16 as well.")
 
 
@@ -76,30 +79,38 @@ def run(bench: Bench[Settings]) -> list[Row]:
     return rows
 
 
-def _case(name: str, case: Case, bench: Bench[Settings]) -> list[Row]:
+def prepare(case: Case, folder: Path) -> tuple[Plan, pd.DataFrame]:
+    """The configuration of a case, and the rows that all ways see once."""
     change: dict[str, Any] = {
         "suites": {case.suite: {"train": {"batch_size": case.batch, "steps": case.steps}}}
     }
-    plan = project.plan_with(bench.folder / "work", change)
+    plan = project.plan_with(folder / "work", change)
     if case.blocks is not None:
         plan = project.shortened(plan, case.suite, case.blocks)
     # One pass: all ways see the same rows, whatever the order of their lengths.
-    rows = project.rows(plan, case.suite, case.task).head(case.batch * case.steps)
+    return plan, project.rows(plan, case.suite, case.task).head(case.batch * case.steps)
+
+
+def _case(name: str, case: Case, bench: Bench[Settings]) -> list[Row]:
+    plan, rows = prepare(case, bench.folder)
     ways: dict[str, Callable[[], float]] = {}
     for precision in ("fp32", "bf16") if bench.settings.bf16 else ("fp32",):
         compute = device.resolve(bench.compute.device.type, precision)
         end = "" if precision == "fp32" else f", {precision}"
         ours = project.run(plan, case.suite, case.task)
         coto = project.run(plan, case.suite, case.task, strategy="coto")
-        ways[f"fit{end}"] = _fit(plan, ours, rows, compute)
+        ways[f"fit{end}"] = ours_of(plan, ours, rows, compute)
+        plain = project.with_fast(ours, PLAIN)
+        ways[f"fit, plain{end}"] = ours_of(plan, plain, rows, compute)
         ways[f"fair{end}"] = _fair(plan, ours, rows, compute)
         if precision == "fp32":
-            ways["fit, CoTo"] = _fit(plan, coto, rows, compute)
+            ways["fit, CoTo"] = ours_of(plan, coto, rows, compute)
             ways["docs"] = _docs(plan, ours, rows, compute)
             ways["README"] = _docs(plan, ours, rows, compute, readme=True)
     timings = alternate(ways, bench.rounds)
-    pairs = [("docs", "fit"), ("README", "fit, CoTo"), ("fair", "fit")]
+    pairs = [("docs", "fit"), ("README", "fit, CoTo"), ("fair", "fit"), ("fit, plain", "fit")]
     if bench.settings.bf16:
+        pairs += [("fit, plain, bf16", "fit, bf16")]
         pairs += [("docs", "fit, bf16"), ("fair, bf16", "fit, bf16"), ("fair", "fit, bf16")]
     items = case.batch * case.steps
     found = []
@@ -133,7 +144,8 @@ class Stopwatch(TrainerCallback):
             self.seconds = time.perf_counter() - self._begun
 
 
-def _fit(plan: Any, settings: Run, rows: pd.DataFrame, compute: Compute) -> Callable[[], float]:
+def ours_of(plan: Plan, settings: Run, rows: pd.DataFrame, compute: Compute) -> Callable[[], float]:
+    """This project's training of a run, as a way."""
     model = project.load(plan, settings, compute, rows)
     data = model.training_set(TASKS[settings.task], rows)
     adapted = project.adapted(model, settings)
@@ -148,14 +160,14 @@ def _fit(plan: Any, settings: Run, rows: pd.DataFrame, compute: Compute) -> Call
     return train
 
 
-def _fair(plan: Any, settings: Run, rows: pd.DataFrame, compute: Compute) -> Callable[[], float]:
+def _fair(plan: Plan, settings: Run, rows: pd.DataFrame, compute: Compute) -> Callable[[], float]:
     model = project.load(plan, settings, compute, rows)
     data = model.training_set(TASKS[settings.task], rows)
     return _trainer(project.adapted(model, settings), data, settings, compute)
 
 
 def _docs(
-    plan: Any, settings: Run, rows: pd.DataFrame, compute: Compute, *, readme: bool = False
+    plan: Plan, settings: Run, rows: pd.DataFrame, compute: Compute, *, readme: bool = False
 ) -> Callable[[], float]:
     """Trainer and PEFT as their quick tours write it, on the same projections at the same rank."""
     found = quick_tour.model_and_data(plan, settings, rows, compute)

@@ -2,6 +2,8 @@
 
 Vanilla training and CoTo on one model, step by step on the same batches, over the whole schedule;
 then single masks by number and position of the active blocks, the passes apart, with peak memory.
+All on PEFT's own layers, and on the fast path (:mod:`coto.fast`), whose vanilla step stands against
+the plain one.
 The floor beside CoTo is what an implementation could reach on these layers: adapters that are off
 cost nothing, and the backward pass ends at the lowest one that is on.
 """
@@ -11,7 +13,8 @@ from pydantic import Field
 from benchmarks.common import shapes
 from benchmarks.common.harness import BENCHMARKS, Bench, Benchmark, Row
 from benchmarks.common.shapes import BertShape
-from benchmarks.common.steps import Stepper, by_position, whole_schedule
+from benchmarks.common.steps import PLAIN, Stepper, by_position, whole_schedule
+from coto.models.settings import Fast
 from coto.settings import Model, Positive
 
 
@@ -36,14 +39,19 @@ def run(bench: Bench[Settings]) -> list[Row]:
     batches = shapes.batches(*size, compute, causal=False)
     rows = []
     for kind in settings.kinds:
-        model = shapes.with_adapter(
-            shapes.bert(settings.shape, compute),
-            *(kind, settings.rank, shapes.BERT_LINEAR, ["classifier"]),
-        )
-        stepper = Stepper(model, compute)
-        rows += whole_schedule(kind, stepper, batches, bench, settings.steps)
-        rows += by_position(kind, stepper, batches, bench, settings.active)
+        plain, fast = (_stepper(kind, path, bench) for path in (PLAIN, Fast()))
+        both = {"plain": plain, "fast": fast}
+        rows += whole_schedule(kind, both, batches, bench, settings.steps)
+        rows += by_position(kind, plain, batches, bench, settings.active)
+        rows += by_position(f"{kind}, fast", fast, batches, bench, settings.active)
     return rows
+
+
+def _stepper(kind: str, fast: Fast, bench: Bench[Settings]) -> Stepper:
+    base = shapes.bert(bench.settings.shape, bench.compute)
+    targets = shapes.BERT_LINEAR
+    model = shapes.with_adapter(base, kind, bench.settings.rank, targets, ["classifier"])
+    return Stepper(model, bench.compute, fast)
 
 
 BENCHMARKS.add(

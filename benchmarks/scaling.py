@@ -45,7 +45,7 @@ def run(bench: Bench[Settings]) -> list[Row]:
     costs = _costs(base, usual, bench)
     for layers, stepper in deep.items():
         predicted = predict(costs, layers)
-        found = whole_schedule("", stepper, usual, bench, settings.steps)
+        found = whole_schedule("", {"plain": stepper}, usual, bench, settings.steps)
         rows += [
             {**row, "case": f"{layers} blocks", "x": layers, "predicted": predicted}
             for row in found

@@ -17,6 +17,7 @@ from coto.measurements.train import Settings as Run
 from coto.measurements.train import located, prototype_files, prototype_rows
 from coto.measurements.training import add_adapter
 from coto.models.base import TaskModel, load_model
+from coto.models.settings import Fast
 from coto.workflow.load import overlay, validate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +51,13 @@ def run(plan: Plan, suite: str, task: str, adapter: str = "lora", strategy: str 
         plan, Cell(suite, "", task, adapter, strategy, lr=lr, seed="0")
     )
     return settings
+
+
+def with_fast(settings: Run, fast: Fast) -> Run:
+    """The run with other ways to save time."""
+    train = settings.train.model_copy(update={"fast": fast})
+    loading = settings.loading.model_copy(update={"train": train})
+    return settings.model_copy(update={"loading": loading})
 
 
 def rows(plan: Plan, suite: str, task: str, split: str = "train") -> pd.DataFrame:

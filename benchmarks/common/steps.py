@@ -6,6 +6,7 @@ which is not timed. Half an 8B model's memory would go to a copy.
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,12 +18,16 @@ from torch import nn
 
 from benchmarks.common.harness import Bench, Row, Timings, peak_memory, wait
 from coto.device import Compute
+from coto.fast.prepare import prepared
 from coto.method.gate import AdapterGate
 from coto.method.strategies import make_strategy
+from coto.models.settings import Fast
 
 Flags = NDArray[np.bool_]
 Batch = Mapping[str, torch.Tensor]
 How = Literal["vanilla", "coto", "floor"]
+PLAIN = Fast(**dict.fromkeys(Fast.model_fields, False))
+"""Nothing that saves time: the model as PEFT makes it."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +50,19 @@ class Stepper:
     ``vanilla`` has no hook and every adapter, ``coto`` the gate that training uses, and ``floor``
     has the layers without adapters in the place of those that are off: what is off costs nothing,
     and the backward pass ends at the lowest block that is on. No exact implementation of CoTo on
-    the same layers is faster than the floor.
+    the same layers is faster than the floor. `fast` says which ways to save time are on, all of
+    them off by default; :meth:`close` gives the model back.
     """
 
-    def __init__(self, model: PeftModel, compute: Compute, lr: float = 1e-4) -> None:
+    def __init__(
+        self, model: PeftModel, compute: Compute, fast: Fast = PLAIN, lr: float = 1e-4
+    ) -> None:
         self.model, self.compute = model.train(), compute
         self.gate = AdapterGate(model)
         trained = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr)
+        self.optimizer = torch.optim.AdamW(trained, lr, fused=fast.fused_optimizer)
+        self._open = ExitStack()
+        self._open.enter_context(prepared(model, fast, compute))
 
     @property
     def blocks(self) -> int:
@@ -74,6 +84,10 @@ class Stepper:
             return peak_memory(lambda: self._timed(batch), self.compute)
         finally:
             undo()
+
+    def close(self) -> None:
+        """Give the model back as it was."""
+        self._open.close()
 
     def _timed(self, batch: Batch) -> Step:
         times = []
@@ -126,27 +140,43 @@ def sample_flags(blocks: int, steps: int, seed: int) -> list[Flags]:
 
 
 def whole_schedule(
-    case: str, stepper: Stepper, batches: Sequence[Batch], bench: Bench[Any], steps: int
+    case: str,
+    steppers: Mapping[str, Stepper],
+    batches: Sequence[Batch],
+    bench: Bench[Any],
+    steps: int,
+    *,
+    floor: bool = True,
 ) -> list[Row]:
-    """CoTo and its floor against vanilla over a whole schedule, step by step on the same batches.
+    """CoTo against vanilla over a whole schedule, step by step on the same batches.
 
-    A round is `steps` steps over the schedule with masks of its own seed; seconds are per step.
+    A round is `steps` steps over the schedule with masks of its own seed; seconds are per step. The
+    first one of `steppers` has the floor, if asked for; vanilla steps of others stand against its.
     """
-    ways: tuple[How, ...] = ("vanilla", "coto", "floor")
-    laps = _Laps(ways)
-    active = []
+    first, *others = steppers
+    hows: tuple[How, ...] = ("vanilla", "coto", "floor") if floor else ("vanilla", "coto")
+    ways: dict[str, tuple[Stepper, How]] = {how: (steppers[first], how) for how in hows}
+    pairs: list[tuple[str, str]] = [(how, "vanilla") for how in hows[1:]]
+    for name in others:
+        vanilla, coto = f"vanilla, {name}", f"coto, {name}"
+        ways |= {vanilla: (steppers[name], "vanilla"), coto: (steppers[name], "coto")}
+        pairs += [(coto, vanilla), (vanilla, "vanilla")]
+    laps, order = _Laps(ways), list(ways)
+    active: list[float] = []
+    blocks = steppers[first].blocks
     for number in range(-1, bench.rounds):
-        sampled = sample_flags(stepper.blocks, steps if number >= 0 else 2, seed=max(number, 0))
-        found: dict[str, list[Step]] = {how: [] for how in ways}
+        sampled = sample_flags(blocks, steps if number >= 0 else 2, seed=max(number, 0))
+        found: dict[str, list[Step]] = {way: [] for way in ways}
         for index, flags in enumerate(sampled):
-            batch, shift = batches[index % len(batches)], index % len(ways)
-            for how in ways[shift:] + ways[:shift]:
-                found[how].append(stepper.step(batch, how, flags))
+            batch, shift = batches[index % len(batches)], index % len(order)
+            for way in order[shift:] + order[:shift]:
+                stepper, how = ways[way]
+                found[way].append(stepper.step(batch, how, flags))
         if number >= 0:
             active.append(float(np.mean(sampled)))
             laps.add(found)
     share = float(np.mean(active))
-    return [laps.row(case, how, "vanilla", active=share) for how in ways[1:]]
+    return [laps.row(case, way, against, active=share) for way, against in pairs]
 
 
 def by_position(

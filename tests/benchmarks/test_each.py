@@ -5,10 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import after_training, gpu, peers, saving, scaling, scoring, workflow
+from benchmarks import (
+    after_training,
+    gpu,
+    peers,
+    saving,
+    scaling,
+    scoring,
+    step_profile,
+    switches,
+    workflow,
+)
 from benchmarks.__main__ import main
 from benchmarks.common.harness import BENCHMARKS
 from coto.config import paths
+from coto.models.settings import Fast
 from tests.benchmarks.conftest import SMALL_BERT, bench_of, leave_texts
 from tests.models import small_causal
 
@@ -24,9 +35,15 @@ def test_saving(tmp_path: Path) -> None:
         active=(1,),
     )
     rows = saving.run(bench_of(settings, tmp_path))
-    ways = ["coto", "floor", "lowest 1", "highest 1"]
+    whole = ["coto", "floor", "coto, fast", "vanilla, fast"]
+    masks = ["lowest 1", "highest 1"]
     assert [(row["case"], row["way"]) for row in rows] == [
-        (kind, way) for kind in ("lora", "dora", "hira") for way in ways
+        found
+        for kind in ("lora", "dora", "hira")
+        for found in [
+            *((kind, way) for way in (*whole, *masks)),
+            *((f"{kind}, fast", way) for way in masks),
+        ]
     ]
     assert all(row["ratio"] > 0 and row["forward"] > 0 and row["backward"] > 0 for row in rows)
     highest = [row for row in rows if row["way"] == "highest 1"]
@@ -59,7 +76,11 @@ def test_gpu_at_toy_size_on_the_cpu(tmp_path: Path) -> None:
     assert record["environment"]["precision"] == "bf16"
     cases = list(dict.fromkeys(row["case"] for row in record["rows"]))
     kinds = ("lora", "dora", "hira")
-    assert cases == [f"{kind}{end}" for kind in kinds for end in ("", ", checkpointing")]
+    assert cases == [
+        f"{kind}{end}"
+        for kind in kinds
+        for end in ("", ", fast", ", checkpointing", ", checkpointing, fast")
+    ]
     assert {row["way"] for row in record["rows"]} == {"coto", "floor"}
 
 
@@ -81,13 +102,27 @@ def test_peers(tmp_path: Path) -> None:
         "images": peers.Case(suite="images", task="digits", batch=4, steps=3),
     }
     rows = peers.run(bench_of(peers.Settings(cases=cases), tmp_path, rounds=1))
-    pairs = [("docs", "fit"), ("README", "fit, CoTo"), ("fair", "fit"), ("docs", "fit, bf16")]
+    pairs = [("docs", "fit"), ("README", "fit, CoTo"), ("fair", "fit"), ("fit, plain", "fit")]
+    pairs += [("fit, plain, bf16", "fit, bf16"), ("docs", "fit, bf16")]
     pairs += [("fair, bf16", "fit, bf16"), ("fair", "fit, bf16")]
     assert [(row["case"], row["way"], row["against"]) for row in rows] == [
         (case, *pair) for case in cases for pair in pairs
     ]
     for row in rows:
         assert row["per_second_against"] / row["per_second"] == pytest.approx(row["ratio"])
+
+
+def test_switches_and_profile(tmp_path: Path) -> None:
+    leave_texts(tmp_path / "work")
+    cases = {"text": peers.Case(suite="glue", task="movies", batch=4, steps=2)}
+    bench = bench_of(switches.Settings(cases=cases, precisions=("fp32",)), tmp_path, rounds=1)
+    ways = [row["way"] for row in switches.run(bench)]
+    assert ways == [*(f"without {name}" for name in Fast.model_fields), "without all"]
+    settings = step_profile.Settings(case=cases["text"], precision="fp32")
+    rows = step_profile.run(bench_of(settings, tmp_path, rounds=1))
+    assert {"matrix products", "optimizer", "outside of torch"} <= {row["case"] for row in rows}
+    for name in ("share_before", "share_after"):
+        assert sum(row[name] for row in rows) == pytest.approx(1)
 
 
 def test_after_training(tmp_path: Path) -> None:

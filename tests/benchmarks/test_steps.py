@@ -68,7 +68,7 @@ def test_memory_grows_with_the_blocks_above_the_lowest_active_one(stepper: Stepp
 
 def test_rows_of_the_schedule_and_of_positions(stepper: Stepper, tmp_path) -> None:
     bench = bench_of(Model(), tmp_path, rounds=6)
-    rows = whole_schedule("lora", stepper, BATCHES, bench, steps=3)
+    rows = whole_schedule("lora", {"plain": stepper}, BATCHES, bench, steps=3)
     assert [(row["way"], row["against"]) for row in rows] == [
         ("coto", "vanilla"),
         ("floor", "vanilla"),
