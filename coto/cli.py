@@ -28,6 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from coto.workflow.compare import main as compare
 
             return compare(arguments[1:])
+        if arguments[:1] == ["plan"]:
+            from coto.workflow.forecast import main as plan
+
+            return plan(arguments[1:])
         return _run(arguments)
     except CotoError as error:
         print(error, file=sys.stderr)
@@ -80,7 +84,7 @@ def _run(arguments: Sequence[str]) -> int:
 def _parser(commands: dict[str, Any]) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m coto",
-        description=f"{__doc__.splitlines()[0]}  Also: compare A B, two results folders.",
+        description=f"{__doc__.splitlines()[0]}  Also: compare A B, two results folders; plan.",
     )
     names = top.add_subparsers(dest="name", required=True, metavar="name")
     for name, command in commands.items():
