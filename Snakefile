@@ -6,6 +6,7 @@ snakemake --configfile configs/smoke.yaml
 """
 
 import sys
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -16,6 +17,7 @@ sys.path.insert(0, workflow.basedir)
 from coto.findings.jobs import REPORTS
 from coto.findings.possible import messages
 from coto.measurements import MEASUREMENTS
+from coto.measurements.workspace import forget_finished
 from coto.workflow.load import ConfigError, validate
 from coto.workflow.rules import Rules, let_jobs_run
 
@@ -73,3 +75,7 @@ rule all:
         tables=rules.tables.input,
         figures=rules.figures.input,
         claims=rules.claims.output,
+
+
+onsuccess:
+    forget_finished(Path(ask.results))

@@ -11,6 +11,8 @@ BACKBONE = "backbones/{backbone}"
 DATA = "{suite}/{task}/data/{split}.parquet"
 # Folder in a trained adapter with what it was earlier in its training.
 SNAPSHOTS = "snapshots"
+# Folder with what trainings keep while their outputs are not accepted.
+CHECKPOINTS = ".checkpoints"
 
 
 def number(value: float) -> str:

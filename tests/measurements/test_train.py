@@ -3,23 +3,27 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from coto import cli, device
+from coto import cli, device, record
 from coto.adapters.store import check_adapter
 from coto.config import paths
 from coto.config.plan import Plan
 from coto.errors import CotoError
 from coto.measurements.base import Job
+from coto.measurements.train import TRAIN
 from coto.measurements.training import add_adapter
+from coto.measurements.workspace import forget_finished
 from coto.models.base import load_model
 from coto.settings import canonical
 from tests.measurements.conftest import AT, job_of, plan_of, run_job
@@ -34,6 +38,7 @@ def at(adapter: str, strategy: str, seed: int = 0) -> dict:
 
 
 def trained(root: Path, plan: Plan, adapter: str, strategy: str, seed: int = 0) -> dict:
+    forget_finished(root)  # as the workflow does when it has accepted a run
     out = run_job(root, plan, "train", **at(adapter, strategy, seed))
     return load_file(out.parent / "adapter" / "adapter_model.safetensors")
 
@@ -166,3 +171,32 @@ def test_missing_rows_are_one_line_on_the_command_line(tmp_path):
     assert len(done.stderr.splitlines()) == 1
     assert paths.data(*AT, "train") in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_training_outlives_its_outputs(root):
+    plan = plan_of(suites={"glue": {"train": {"steps": 4}}})
+    job = replace(job_of(root, plan, "train", **at("lora", "coto")), code="outlives")
+    TRAIN.run(job)
+    adapter = load_file(job.outputs["adapter"] / "adapter_model.safetensors")
+    made = record.read(job.outputs["train"])["environment"]
+    for path in job.outputs.values():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    TRAIN.run(job)  # as the next attempt, or a twin
+    assert record.read(job.outputs["train"])["environment"] == made  # not trained again
+    assert same(load_file(job.outputs["adapter"] / "adapter_model.safetensors"), adapter)
+    forget_finished(root)
+    assert not list(root.glob(".checkpoints/*/finished"))
+
+
+def test_a_finished_training_that_has_changed_is_not_handed_over(root):
+    plan = plan_of(suites={"glue": {"train": {"steps": 4}}})
+    job = replace(job_of(root, plan, "train", **at("lora", "vanilla")), code="changed")
+    TRAIN.run(job)
+    made = record.read(job.outputs["train"])["environment"]
+    (kept,) = root.glob(".checkpoints/*/finished/adapter/adapter_model.safetensors")
+    content = bytearray(kept.read_bytes())
+    content[-1] ^= 1
+    kept.write_bytes(content)
+    TRAIN.run(job)
+    assert record.read(job.outputs["train"])["environment"] != made
+    forget_finished(root)
