@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -144,6 +145,28 @@ def test_kill_and_resume_is_the_uninterrupted_run(root, forks):
     ]
     assert norms[0] == norms[1]
     assert not list(root.glob(".checkpoints/*/checkpoint-*"))
+
+
+def test_a_training_that_is_asked_to_end_keeps_its_last_step(root, forks):
+    plan = plan_of(suites={"glue": {"train": {"steps": 60, "checkpoint_every": 7}}})
+    job = job_of(root, plan, "train", **at("lora", "coto"))
+    whole, out = trained(root, plan, "lora", "coto"), root / "again"
+    forget_finished(root)
+    command = command_of(job, out, "--code", "asked to end")
+    process = forks.start(command_line, command)
+    deadline = time.monotonic() + 120
+    while not list(root.glob(".checkpoints/*/checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, "training ended before it was asked to"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait() == 128 + signal.SIGTERM
+    step = re.search(r"asked to end: stopped after step (\d+) of 60", process.output)[1]
+    assert not out.exists()
+    again = forks.start(command_line, command)
+    assert again.wait() == 0, again.output
+    assert f"going on from checkpoint-{step}\n" in again.output
+    assert same(load_file(out / "adapter" / "adapter_model.safetensors"), whole)
 
 
 def test_an_adapter_that_cannot_have_learned_is_refused(tmp_path):
