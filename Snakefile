@@ -7,6 +7,7 @@ snakemake learning_rates --configfile configs/lr-search.yaml
 """
 
 import sys
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -17,6 +18,7 @@ sys.path.insert(0, workflow.basedir)
 from coto.findings.jobs import REPORTS
 from coto.findings.possible import messages
 from coto.measurements import MEASUREMENTS
+from coto.measurements.workspace import forget_finished
 from coto.workflow.load import ConfigError, validate
 from coto.workflow.rules import Rules, let_jobs_run
 
@@ -75,3 +77,7 @@ rule all:
         figures=rules.figures.input,
         claims=rules.claims.output,
         rates=ask.refused(),
+
+
+onsuccess:
+    forget_finished(Path(ask.results))

@@ -6,6 +6,8 @@ are the files that the environment variable ``COTO_PLUGINS`` names.
 """
 
 import argparse
+import glob
+import itertools
 import logging
 import os
 import sys
@@ -30,6 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from coto.findings.outcome.words import main as verdicts
 
             return verdicts(arguments[1:])
+        if arguments[:1] == ["plan"]:
+            from coto.workflow.forecast import main as plan
+
+            return plan(arguments[1:])
         return _run(arguments)
     except CotoError as error:
         print(error, file=sys.stderr)
@@ -61,12 +67,17 @@ def _run(arguments: Sequence[str]) -> int:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise CotoError(f"{args.name}: settings: {key}: {first['msg']}") from None
+    refused = _begin_attempt(args.log, args.attempt)
     _start_log(args.log, settings)
     outputs = dict(zip(command.outputs, args.outputs, strict=False))
     try:
+        if refused is not None and refused.exists():
+            raise CotoError(f"not tried again: {refused.read_text().strip()}")
         command.run(Job(settings, args.root, outputs, args.threads, args.code))
     except CotoError as error:
         log.error("%s", error)
+        if refused is not None and not refused.exists():
+            refused.write_text(f"{error}\n")
         return 2
     except Exception:
         log.exception("%s failed", args.name)
@@ -77,8 +88,8 @@ def _run(arguments: Sequence[str]) -> int:
 def _parser(commands: dict[str, Any]) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m coto",
-        description=f"{__doc__.splitlines()[0]}  Also: compare A B, two results "
-        "folders; verdicts [RESULTS], one screen.",
+        description=f"{__doc__.splitlines()[0]}  Also: compare A B, two results folders; "
+        "verdicts [RESULTS], one screen; plan, what would run and what it takes.",
     )
     names = top.add_subparsers(dest="name", required=True, metavar="name")
     for name, command in commands.items():
@@ -88,6 +99,7 @@ def _parser(commands: dict[str, Any]) -> argparse.ArgumentParser:
         sub.add_argument("--threads", type=int, default=1, help="CPU threads")
         sub.add_argument("--code", default="", help="fingerprint of the job's code")
         sub.add_argument("--log", type=Path, help="file that gets the whole log")
+        sub.add_argument("--attempt", type=int, default=1, help="of the workflow at this job")
         paths = " ".join(command.outputs.values())
         sub.add_argument("--outputs", type=Path, nargs="+", required=True, help=f"as {paths}")
     return top
@@ -99,6 +111,26 @@ def _set_threads(threads: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
+
+
+def _begin_attempt(log_file: Path | None, attempt: int) -> Path | None:
+    """Put the logs of earlier attempts aside; where this is the first one, remove them.
+
+    Returns:
+        A file beside the log which is there if an earlier attempt was refused its input: another
+        attempt would be, too.
+    """
+    if log_file is None:
+        return None
+    refused = log_file.with_suffix(".refused")
+    # SLURM restarts a job that was preempted, or whose node was lost, by itself.
+    if attempt == 1 and not int(os.environ.get("SLURM_RESTART_COUNT") or 0):
+        for old in (refused, *log_file.parent.glob(f"{glob.escape(log_file.stem)}.attempt*.log")):
+            old.unlink(missing_ok=True)
+    elif log_file.exists():
+        names = (log_file.with_suffix(f".attempt{n}.log") for n in itertools.count(1))
+        log_file.rename(next(name for name in names if not name.exists()))
+    return refused
 
 
 def _start_log(file: Path | None, settings: Any) -> None:

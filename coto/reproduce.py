@@ -20,41 +20,57 @@ from filelock import FileLock, Timeout
 
 from coto import cli, job_server
 from coto.compat import extended
+from coto.errors import CotoError
 from coto.findings.outcome import words
+from coto.workflow import cluster
 from coto.workflow.load import ConfigError, load
 
 ROOT = Path(__file__).resolve().parents[1]
-# Snakemake's arguments with which no job runs, or jobs run elsewhere.
-ELSEWHERE = {"-n", "--dry-run", "--dryrun", "-e", "--executor", "--profile"}
+DRY_RUN = {"-n", "--dry-run", "--dryrun"}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the workflow with Snakemake's arguments, then build the report."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--wait", action="store_true")
+    own, arguments = parser.parse_known_args(arguments)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--configfile", "--configfiles", nargs="+", type=Path, default=[])
     files = parser.parse_known_args(arguments)[0].configfile
     try:
         plan = load(ROOT / "config.yaml", *files)
+        jobs = cluster.target(arguments)
+        if jobs.is_slurm:
+            cluster.check_slurm(jobs.settings)
     except ConfigError as error:
         print(f"the configuration cannot be used:\n{error}", file=sys.stderr)
+        return 2
+    except CotoError as error:
+        print(error, file=sys.stderr)
         return 2
     results = Path(plan.config.results)
     state = Path(".snakemake")
     state.mkdir(exist_ok=True)
     try:
         with FileLock(state / "coto.lock", timeout=0):
-            return _run(arguments, results, state)
+            return _run(arguments, results, state, here=jobs.executor is None, wait=own.wait)
     except Timeout:
         print("another run is at work in this folder; wait for it or stop it", file=sys.stderr)
         return 1
 
 
-def _run(arguments: Sequence[str], results: Path, state: Path) -> int:
+def _run(arguments: Sequence[str], results: Path, state: Path, *, here: bool, wait: bool) -> int:
     snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
     if any((state / "locks").glob("*")):  # nobody else is here, so these are from a killed run
+        # Its jobs may be alive on a cluster: a second copy of them would write the same files.
+        if wait:
+            cluster.wait_for(Path.cwd())
+        elif left := cluster.jobs_left_behind(Path.cwd()):
+            ways = f"wait for them (--wait), which keeps their work, or: scancel {' '.join(left)}"
+            print(f"{len(left)} jobs of an earlier run are in the queue: {ways}", file=sys.stderr)
+            return 1
         subprocess.run([*snakemake, *arguments, "--unlock"], check=False, capture_output=True)
-    elsewhere = ELSEWHERE & {argument.partition("=")[0] for argument in arguments}
-    served = sys.platform == "linux" and not elsewhere
+    served = sys.platform == "linux" and here and not DRY_RUN & set(arguments)
     server = serving(state / "job-server.log") if served else nullcontext()
     with server as variable:
         environment = {**os.environ, **(variable or {})}

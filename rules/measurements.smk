@@ -18,7 +18,9 @@ for measurement in MEASUREMENTS.values():
             ask.benchmark(measurement)
         conda:
             "../envs/coto.yaml"
-        threads: (workflow.cores or 4) if measurement.alone else 1
+        threads: (workflow.resource_settings.cores or 4) if measurement.alone else 1
+        group:
+            ask.group(measurement, workflow)
         resources:
             **ask.resources(measurement),
         params:

@@ -23,9 +23,10 @@ for kind in ("table", "figure", "study"):
         conda:
             "../envs/coto.yaml"
         threads: 1
+        group:
+            ask.group(REPORTS[kind], workflow)
         resources:
-            mem_mb=1000,
-            runtime=20,
+            **ask.small_job,
         params:
             command=kind,
             settings=lambda w, kind=kind: ask.report_settings(ask.target(kind, w[kind])),
@@ -54,8 +55,7 @@ rule claims:
         "../envs/coto.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=20,
+        **ask.small_job,
     params:
         command="claims",
         settings=lambda w: ask.report_settings("claims"),

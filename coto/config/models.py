@@ -56,10 +56,41 @@ class Strategy(Model):
 
 
 class Jobs(Model):
-    """What a cluster reserves for one job of a suite that uses a model."""
+    """What a cluster reserves for one job of a suite that uses a model.
 
-    memory_mb: Positive = Field(4000, description="Memory.")
-    minutes: Positive = Field(240, description="Time limit.")
+    A job that was killed, or ran out of memory or time, is tried again if the profile says so
+    (`retries`), each time with more of both.
+    """
+
+    memory_mb: Positive = Field(4000, description="Memory of the first attempt.")
+    max_memory_mb: Positive | None = Field(
+        None, description="Most memory that any attempt asks for. Null: twice that of the first."
+    )
+    minutes: Positive = Field(240, description="Time limit of the first attempt.")
+    max_minutes: Positive | None = Field(
+        None, description="Longest time limit of any attempt. Null: three times that of the first."
+    )
+    gpus: Positive = Field(
+        1, description="GPUs of a training run, where `device` is cuda; all other jobs ask for one."
+    )
+    gpu_model: str | None = Field(
+        None, description="GPU model to ask for, as the cluster calls it. Null: any."
+    )
+
+    short: bool = Field(
+        False,
+        description="Whether jobs take minutes: several of a kind then share a cluster's job, one "
+        "after another, as many as the profile's `group-components` say.",
+    )
+
+    def memory_of(self, attempt: int) -> int:
+        """Memory of an attempt, the first being 1, in MB: each time half as much again."""
+        most = self.max_memory_mb or 2 * self.memory_mb
+        return min(self.memory_mb * (attempt + 1) // 2, most)
+
+    def minutes_of(self, attempt: int) -> int:
+        """Time limit of an attempt, the first being 1, in minutes."""
+        return min(self.minutes * attempt, self.max_minutes or 3 * self.minutes)
 
 
 class Suite(Model):

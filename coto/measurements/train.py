@@ -1,6 +1,6 @@
 """Training runs: one adapter, one strategy, one learning rate, one seed."""
 
-import hashlib
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -13,15 +13,18 @@ from coto.config import paths
 from coto.config.models import Strategy
 from coto.config.plan import Plan
 from coto.measurements import base
+from coto.measurements.workspace import Workspace
 from coto.method.strategies import STRATEGIES
 from coto.models.settings import FAMILIES, Loading, Training
-from coto.settings import Model, canonical
+from coto.settings import Model
 from coto.tasks.registry import TASKS
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from coto.tasks.task import Task
+
+log = logging.getLogger(__name__)
 
 RUN = "{suite}/{task}/{adapter}-{strategy}/lr{lr}/seed{seed}"
 """Folder of one training run."""
@@ -62,8 +65,20 @@ def run(job: base.Job[Settings]) -> None:
     items of two runs; gradient norms per block over the training; the record; and one of what the
     run scores with every adapter removed, which tells the adapters' share from the head's.
     """
+    workspace = Workspace(job)
+    # Should this job's twin, orphaned by a killed workflow, still run, wait for it.
+    with workspace.locked():
+        if workspace.hand_over(job.outputs):
+            log.info("it was trained before, by a job that was lost afterwards")
+            return
+        draft = workspace.drafted(job)
+        _train(draft, workspace.folder)
+        workspace.finish(draft)
+        workspace.hand_over(job.outputs)
+
+
+def _train(job: base.Job[Settings], workspace: Path) -> None:
     import pandas as pd
-    from filelock import FileLock
 
     from coto import record
     from coto.measurements.training import adapters_off, add_adapter, fit
@@ -76,12 +91,8 @@ def run(job: base.Job[Settings]) -> None:
     model.set_task(task, rows, prototype_rows(job, settings.loading, settings.suite, task.name))
     data = model.training_set(task, rows)
     adapted = add_adapter(model, settings, settings.seed)
-    workspace = _workspace(job)
-    # Should this job's twin, orphaned by a killed workflow, still run, wait for it.
-    with FileLock(workspace.with_suffix(".lock")):
-        trained = fit(adapted, data, settings, compute, workspace)
-        files = _save(trained.model, workspace / paths.SNAPSHOTS, job.outputs["adapter"])
-        shutil.rmtree(workspace, ignore_errors=True)
+    trained = fit(adapted, data, settings, compute, workspace)
+    files = _save(trained.model, workspace / paths.SNAPSHOTS, job.outputs["adapter"])
     coordinates = {
         name: getattr(settings, name) for name in ("suite", "adapter", "strategy", "lr", "seed")
     }
@@ -131,15 +142,6 @@ def located(job: base.Job[Any], loading: Loading) -> Loading:
         return loading
     path = str(job.root / paths.BACKBONE.format(backbone=backbone.name))
     return loading.model_copy(update={"backbone": backbone.model_copy(update={"path": path})})
-
-
-def _workspace(job: base.Job[Settings]) -> Path:
-    """Folder for checkpoints, not among the outputs, which Snakemake deletes before a job."""
-    key = hashlib.sha256(f"{canonical(job.settings)}{job.code}".encode()).hexdigest()[:16]
-    workspace = job.root / ".checkpoints" / key
-    workspace.mkdir(parents=True, exist_ok=True)
-    (workspace / "settings.json").write_text(job.settings.model_dump_json(indent=1))
-    return workspace
 
 
 def _save(model: Any, snapshots: Path, adapter: Path) -> dict[str, str]:

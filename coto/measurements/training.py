@@ -8,6 +8,8 @@ masks are a function of (seed, step), so a resumed run repeats the uninterrupted
 import itertools
 import logging
 import math
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -127,7 +129,7 @@ def fit(
         disable_tqdm=True,
         dataloader_pin_memory=compute.device.type == "cuda",
     )
-    clock, norms = _Clock(steps), GradientNorms(train.gradients)
+    clock, norms, stop = _Clock(steps), GradientNorms(train.gradients), _StopOnRequest()
     strategy = settings.strategy_settings
     snapshots = {count_of(share, steps): share for share in train.snapshots}
     trainer = GroupedTrainer(
@@ -139,6 +141,7 @@ def fit(
             CoToCallback(strategy_of(strategy), unit=strategy.unit),
             clock,
             norms,
+            stop,
             _Snapshots(snapshots, workspace / paths.SNAPSHOTS),
             *data.callbacks,
         ],
@@ -149,6 +152,9 @@ def fit(
         log.info("going on from %s", Path(checkpoint).name)
     with prepared(model, train.fast, compute):
         trainer.train(resume_from_checkpoint=checkpoint)
+    if stop.requested and trainer.state.global_step < steps:
+        log.warning("asked to end: stopped after step %d of %d", trainer.state.global_step, steps)
+        raise SystemExit(128 + signal.SIGTERM)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return Trained(
         model,
@@ -178,6 +184,30 @@ class _Snapshots(TrainerCallback):
         share = self._shares.get(state.global_step)
         if share is not None and state.is_world_process_zero:
             kwargs["model"].save_pretrained(self._folder / paths.number(share))
+
+
+class _StopOnRequest(TrainerCallback):
+    """Stops with a checkpoint after the running step when this process is asked to end (SIGTERM).
+
+    A cluster asks so some time before it kills a job that is at its limit or preempted.
+    """
+
+    requested = False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._request)
+
+    def _request(self, number: int, frame: Any) -> None:
+        self.requested = True
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.requested:
+            control.should_save = control.should_training_stop = True
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._before)
 
 
 class _Clock(TrainerCallback):

@@ -98,7 +98,7 @@ class Rules:
         return (
             "python -m coto {params.command} --settings {params.settings:q}"
             f" --root {shlex.quote(self.results)} --threads {{threads}} --code {{params.code}}"
-            " --outputs {output:q} --log {log:q}"
+            " --outputs {output:q} --log {log:q} --attempt {resources.attempt}"
         )
 
     # --- measurements -------------------------------------------------------------------------
@@ -129,16 +129,49 @@ class Rules:
 
         return of
 
-    def resources(self, measurement: Measurement[Any]) -> dict[str, Of]:
-        """What a cluster reserves for a job."""
-        jobs = lambda w: self.plan.suites[w.suite].jobs  # noqa: E731
-        if not measurement.uses_model:
-            return {"mem_mb": lambda w: 4000, "runtime": lambda w: 30}
-        gpus = int(self.plan.config.device == "cuda")
+    @property
+    def small_job(self) -> dict[str, Callable[..., Any]]:
+        """What a cluster reserves for a job without a model, two nested Snakemakes among it."""
         return {
-            "mem_mb": lambda w: jobs(w).memory_mb,
-            "runtime": lambda w: jobs(w).minutes,
-            "gpu": lambda w: gpus,
+            "mem_mb": lambda w, attempt: 2000 * attempt,
+            "runtime": lambda w, attempt: 30 * attempt,
+            "attempt": lambda w, attempt: attempt,
+            "slot": lambda w: 1,
+        }
+
+    def group(self, command: Command[Any], workflow: Any) -> Of:
+        """The group of jobs that share a cluster's job, where they are short; None on one machine.
+
+        The profile gives a group one `slot`, so that its jobs run one after another.
+        """
+        uses_model = isinstance(command, Measurement) and command.uses_model
+
+        def of(wildcards: Wildcards) -> str | None:
+            short = not uses_model or self.plan.suites[wildcards.suite].jobs.short
+            on_cluster = not workflow.local_exec and workflow.is_main_process
+            return f"short_{command.name}" if short and on_cluster else None
+
+        return of
+
+    def resources(self, measurement: Measurement[Any]) -> dict[str, Callable[..., Any]]:
+        """What a cluster reserves for a job; a repeated attempt asks for more.
+
+        Snakemake leaves out what is None.
+        """
+        if not measurement.uses_model:
+            return self.small_job
+        jobs = lambda w: self.plan.suites[w.suite].jobs  # noqa: E731
+        on_gpu = self.plan.config.device == "cuda"
+        trains = measurement.name == "train"
+        return {
+            "mem_mb": lambda w, attempt: jobs(w).memory_of(attempt),
+            "runtime": lambda w, attempt: jobs(w).minutes_of(attempt),
+            "attempt": lambda w, attempt: attempt,
+            "slot": lambda w: 1,
+            "gpu": lambda w: (jobs(w).gpus if trains else 1) if on_gpu else 0,
+            "gpu_model": lambda w: jobs(w).gpu_model if on_gpu else None,
+            # Without it SLURM may spread the GPUs of one job over nodes.
+            "nodes": lambda w: 1 if on_gpu else None,
         }
 
     def records(self, *suites: str) -> list[str]:

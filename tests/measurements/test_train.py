@@ -3,10 +3,13 @@
 import json
 import logging
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,14 +17,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from coto import cli, device
+from coto import cli, device, record
 from coto.adapters.store import check_adapter, read_adapter
 from coto.config import paths
 from coto.config.plan import Plan
 from coto.errors import CotoError
 from coto.measurements.base import Job
 from coto.measurements.evaluation import Evaluator
+from coto.measurements.train import TRAIN
 from coto.measurements.training import adapters_off, add_adapter
+from coto.measurements.workspace import forget_finished
 from coto.models.base import load_model
 from coto.models.settings import Fast
 from coto.settings import canonical
@@ -37,6 +42,7 @@ def at(adapter: str, strategy: str, seed: int = 0) -> dict:
 
 
 def trained(root: Path, plan: Plan, adapter: str, strategy: str, seed: int = 0) -> dict:
+    forget_finished(root)  # as the workflow does when it has accepted a run
     out = run_job(root, plan, "train", **at(adapter, strategy, seed))
     return load_file(out.parent / "adapter" / "adapter_model.safetensors")
 
@@ -144,6 +150,28 @@ def test_kill_and_resume_is_the_uninterrupted_run(root, forks):
     assert not list(root.glob(".checkpoints/*/checkpoint-*"))
 
 
+def test_a_training_that_is_asked_to_end_keeps_its_last_step(root, forks):
+    plan = plan_of(suites={"glue": {"train": {"steps": 60, "checkpoint_every": 7}}})
+    job = job_of(root, plan, "train", **at("lora", "coto"))
+    whole, out = trained(root, plan, "lora", "coto"), root / "again"
+    forget_finished(root)
+    command = command_of(job, out, "--code", "asked to end")
+    process = forks.start(command_line, command)
+    deadline = time.monotonic() + 120
+    while not list(root.glob(".checkpoints/*/checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, "training ended before it was asked to"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait() == 128 + signal.SIGTERM
+    step = re.search(r"asked to end: stopped after step (\d+) of 60", process.output)[1]
+    assert not out.exists()
+    again = forks.start(command_line, command)
+    assert again.wait() == 0, again.output
+    assert f"going on from checkpoint-{step}\n" in again.output
+    assert same(load_file(out / "adapter" / "adapter_model.safetensors"), whole)
+
+
 def test_an_adapter_that_cannot_have_learned_is_refused(tmp_path):
     from peft import LoraConfig, get_peft_model
 
@@ -189,8 +217,8 @@ def test_a_search_leaves_the_test_part_alone(root):
     plan = plan_of(suites={"glue": {"evaluation": {"test": False}}})
     (root / paths.data(*AT, "test")).unlink()
     out = run_job(root, plan, "train", **at("lora", "coto"))
-    for record in (out, out.with_name("none.json")):
-        rows = json.loads(record.read_text())["rows"]
+    for path in (out, out.with_name("none.json")):
+        rows = json.loads(path.read_text())["rows"]
         assert {(row["split"], row["n"]) for row in rows} == {("validation", 8)}
     assert len(pd.read_parquet(out.with_name("answers.parquet"))) == 8
 
@@ -232,3 +260,32 @@ def test_fast_training_makes_the_adapter_that_plain_training_makes(root, adapter
     assert not same(fast, plain)  # rounding tells that it is another path
     for name, tensor in plain.items():
         assert (fast[name] - tensor).norm() <= 1e-3 * tensor.norm() + 1e-6, name
+
+
+def test_a_finished_training_outlives_its_outputs(root):
+    plan = plan_of(suites={"glue": {"train": {"steps": 4}}})
+    job = replace(job_of(root, plan, "train", **at("lora", "coto")), code="outlives")
+    TRAIN.run(job)
+    adapter = load_file(job.outputs["adapter"] / "adapter_model.safetensors")
+    made = record.read(job.outputs["train"])["environment"]
+    for path in job.outputs.values():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    TRAIN.run(job)  # as the next attempt, or a twin
+    assert record.read(job.outputs["train"])["environment"] == made  # not trained again
+    assert same(load_file(job.outputs["adapter"] / "adapter_model.safetensors"), adapter)
+    forget_finished(root)
+    assert not list(root.glob(".checkpoints/*/finished"))
+
+
+def test_a_finished_training_that_has_changed_is_not_handed_over(root):
+    plan = plan_of(suites={"glue": {"train": {"steps": 4}}})
+    job = replace(job_of(root, plan, "train", **at("lora", "vanilla")), code="changed")
+    TRAIN.run(job)
+    made = record.read(job.outputs["train"])["environment"]
+    (kept,) = root.glob(".checkpoints/*/finished/adapter/adapter_model.safetensors")
+    content = bytearray(kept.read_bytes())
+    content[-1] ^= 1
+    kept.write_bytes(content)
+    TRAIN.run(job)
+    assert record.read(job.outputs["train"])["environment"] != made
+    forget_finished(root)
