@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from coto.config.models import Tables
+from coto.findings.answers import BESIDE
 from coto.findings.items import ITEM_COLUMNS, over_items
 from coto.findings.merging.quantities import BARRIER, midpoints
 from coto.findings.pruning import every_other
@@ -40,31 +41,42 @@ def single_task(frames: Frames, settings: Settings, style: Tables) -> Table:
     main = compare(headline(rows), settings)
     other = compare(rows[~rows["headline"].astype(bool)], settings, ["metric"], average=False)
     other = other.loc[:, ~other.columns.duplicated()]
+    beside = other[other["metric"].isin(BESIDE)]
     trained = with_none(main, frames, settings)
-    lines = with_single_task(with_baselines(trained, frames.get("baseline")), settings)
-    # A suite's lines together, in the order in which they stand.
-    order = pd.Index(lines["suite"].unique()).get_indexer
-    lines = lines.sort_values("suite", key=order, kind="stable", ignore_index=True)
+    lines = _by_suite(with_single_task(with_baselines(trained, frames.get("baseline")), settings))
     kinds = set(lines["kind"])
     more = [text for kind, text in NOTES.items() if kind in kinds]
-    more += _truncated(headline(rows))
-    more.append("The CSV also has the metrics that are not a task's headline.")
+    more += _lengths(headline(rows))
+    more += [f"{name}: {text}" for name, text in BESIDE.items() if name in set(beside["metric"])]
+    more.append("The CSV also has the other metrics that are not a task's headline.")
+    shown = _by_suite(pd.concat([lines, beside])) if len(beside) else lines
     return Table(
         title,
         pd.concat([part for part in (lines, other) if len(part)]),
-        displayed(lines, style),
+        displayed(shown, style),
         tables.notes(settings, lines, *more),
     )
 
 
-def _truncated(rows: pd.DataFrame) -> list[str]:
-    """Say how many test items were cut to what the model may read."""
-    items = rows.groupby("suite")[["truncated", "n"]].sum()
-    cut = items[items["truncated"] > 0]
-    if cut.empty:
-        return []
-    shares = (f"{suite} {row['truncated'] / row['n']:.2%}" for suite, row in cut.iterrows())
-    return [f"Test items that were cut to what the model may read: {', '.join(shares)}."]
+def _by_suite(lines: pd.DataFrame) -> pd.DataFrame:
+    """A suite's lines together, in the order in which they stand."""
+    order = pd.Index(lines["suite"].unique()).get_indexer
+    return lines.sort_values("suite", key=order, kind="stable", ignore_index=True)
+
+
+def _lengths(rows: pd.DataFrame) -> list[str]:
+    """Say how many test items were cut to what the model may read, or left out as too long."""
+    items = rows.groupby("suite")[["truncated", "left_out", "n"]].sum()
+    cut, long = items[items["truncated"] > 0], items[items["left_out"] > 0]
+    said = []
+    if len(cut):
+        shares = (f"{suite} {row['truncated'] / row['n']:.2%}" for suite, row in cut.iterrows())
+        said.append(f"Test items that were cut to what the model may read: {', '.join(shares)}.")
+    if len(long):
+        whole = long["left_out"] + long["n"]
+        shares = (f"{suite} {share:.2%}" for suite, share in (long["left_out"] / whole).items())
+        said.append(f"Test items that were left out as too long: {', '.join(shares)}.")
+    return said
 
 
 def _both(names: str) -> dict[str, tuple[str, str]]:

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from coto.config.models import Tables
+from coto.findings.answers import BESIDE
 from coto.report import quantities, tables
 from coto.report.comparison import AVERAGE, compare
 from coto.report.quantities import headline, ranked
@@ -88,9 +89,12 @@ def displayed(lines: pd.DataFrame, style: Tables) -> pd.DataFrame:
     columns = [name for name in METHODS.values() if name in known] + [none_of(arm) for arm in arms]
     suites = display.get("suite", pd.Series(str(lines["suite"].iloc[0]), index=display.index))
     at = list(zip(suites, display["task"], display["adapter"], strict=True))
+    # Known by the headline only: nothing stands beside another metric.
+    second = display["metric"].isin(BESIDE)
     for shift, heading in enumerate(name for name in columns if name not in CSV_ONLY):
         texts = [known[heading].get(p, known[heading].get(p[:2], "")) for p in at]
-        display.insert(list(display).index("seeds") + 1 + shift, heading, texts)
+        text = pd.Series(texts, index=display.index).mask(second, "")
+        display.insert(list(display).index("seeds") + 1 + shift, heading, text)
     return display
 
 

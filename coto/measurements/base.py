@@ -73,7 +73,7 @@ class Columns:
 
 ARM = {"suite": str, "trained_on": str, "task": str, "adapter": str, "strategy": str}
 """Columns of a trained arm: what it was trained on, and the evaluation set."""
-SCORE = {"value": float, "headline": bool, "n": int, "truncated": int, "flag": str}
+SCORE = {"value": float, "headline": bool, "n": int, "truncated": int, "left_out": int, "flag": str}
 """Columns of a score beside its metric, of :meth:`Job.score_rows`."""
 
 
@@ -150,6 +150,7 @@ class Job(Generic[S]):
                 "headline": metric == one.headline,
                 "n": one.items["idx"].nunique(),
                 "truncated": one.truncated,
+                "left_out": one.left_out,
                 "flag": "collapsed" if one.collapsed else "",
             }
             for one in scores

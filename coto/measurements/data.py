@@ -8,7 +8,8 @@ from typing import Any
 from coto.config import paths
 from coto.config.plan import Plan
 from coto.measurements import base
-from coto.models.settings import Backbone
+from coto.measurements.train import backbone_files, located_backbone
+from coto.models.settings import Backbone, NamedBackbone
 from coto.settings import Model
 from coto.tasks.registry import TASKS
 from coto.tasks.task import Rows
@@ -26,6 +27,13 @@ class Conversion(Model):
     backbone: Backbone
 
 
+class Room(Model):
+    """What rows must fit into whole: so many tokens of a backbone's tokenizer."""
+
+    backbone: NamedBackbone
+    max_length: int
+
+
 class Preparation(Model):
     """A task's rows: what the task is, and how many rows of each part are kept."""
 
@@ -34,6 +42,7 @@ class Preparation(Model):
     rows: Rows
     mirror: str | None = None
     corpora: bool = False
+    room: Room | None = None
 
 
 class PrototypeSettings(Model):
@@ -72,18 +81,27 @@ def convert_backbone(job: base.Job[Conversion]) -> None:
 
 
 def prepare_rows(job: base.Job[Preparation]) -> None:
-    """Write a task's rows, cut into train, validation and test, as one parquet file each."""
+    """Write a task's rows, cut into train, validation and test, as one parquet file each.
+
+    Rows that are too long for the suite's model are left out if it wants whole ones.
+    """
     from coto import record
     from coto.tasks.load import load_task
 
-    settings = job.settings
+    settings, room = job.settings, job.settings.room
+    limits = settings.rows.model_dump(exclude={"shots"})
     frames = load_task(
         settings.task,
         corpora=job.root / paths.CORPORA if settings.corpora else None,
         mirror=Path(settings.mirror).expanduser() if settings.mirror else None,
-        limits=settings.rows.model_dump(exclude={"shots"}),
+        limits=None if room else limits,
         cache=job.root / ".cache",
     )
+    if room is not None:
+        from coto.models.fitting import fitting
+
+        task, backbone = TASKS[settings.task], located_backbone(job, room.backbone)
+        frames = fitting(task, frames, backbone, room.max_length, limits)
     for split, path in job.outputs.items():
         with record.atomic(path) as temporary:
             frames[split].to_parquet(temporary, index=False)
@@ -104,16 +122,31 @@ def prepare_prototypes(job: base.Job[PrototypeSettings]) -> None:
 
 
 def _sources(plan: Plan, cell: base.Cell) -> base.Inputs:
-    """The archive that an offline task is made from, or the mirror's files; the hub is no file."""
-    task, mirror = TASKS[cell.task], plan.config.data.mirror
-    if task.source == "vader":
-        return {"corpora": [paths.CORPORA]}
-    if task.source != "hub" or mirror is None:
-        return {}
-    from coto.tasks.hub import mirror_files
+    """The archive that an offline task is made from, or the mirror's files; the hub is no file.
 
-    root = Path(mirror).expanduser()
-    return {"mirror": [str(file.resolve()) for file in mirror_files(task, root)]}
+    And the backbone, where rows must fit.
+    """
+    task, mirror = TASKS[cell.task], plan.config.data.mirror
+    found: base.Inputs = {}
+    if _room(plan, cell) is not None:
+        found["backbone"] = backbone_files(plan, cell.suite)
+    if task.source == "vader":
+        found["corpora"] = [paths.CORPORA]
+    if task.source == "hub" and mirror is not None:
+        from coto.tasks.hub import mirror_files
+
+        root = Path(mirror).expanduser()
+        found["mirror"] = [str(file.resolve()) for file in mirror_files(task, root)]
+    return found
+
+
+def _room(plan: Plan, cell: base.Cell) -> Room | None:
+    train = plan.training(cell.suite, cell.task)
+    if train.too_long == "cut":
+        return None
+    # All that matters of a backbone is its tokenizer.
+    backbone = plan.backbone(cell.suite).model_copy(update={"blocks": None})
+    return Room(backbone=backbone, max_length=train.max_length)
 
 
 def _preparation(plan: Plan, cell: base.Cell) -> Preparation:
@@ -124,6 +157,7 @@ def _preparation(plan: Plan, cell: base.Cell) -> Preparation:
         rows=plan.suites[cell.suite].rows.model_copy(update={"shots": None}),
         mirror=plan.config.data.mirror if task.source == "hub" else None,
         corpora=task.source == "vader",
+        room=_room(plan, cell),
     )
 
 
@@ -147,7 +181,10 @@ base.MEASUREMENTS.add(
         outputs={"backbone": paths.BACKBONE},
         folders=frozenset({"backbone"}),
         blocks=lambda plan, suite: [],
-        build=lambda plan, cell: Conversion(backbone=plan.config.backbones[cell.backbone]),
+        # The files hold all blocks, however many of them a suite uses.
+        build=lambda plan, cell: Conversion(
+            backbone=plan.config.backbones[cell.backbone].model_copy(update={"blocks": None})
+        ),
         run=convert_backbone,
         uses_model=False,
     )

@@ -15,7 +15,7 @@ from coto.config.plan import Plan
 from coto.measurements import base
 from coto.measurements.workspace import Workspace
 from coto.method.strategies import STRATEGIES
-from coto.models.settings import FAMILIES, Loading, Training
+from coto.models.settings import FAMILIES, Loading, NamedBackbone, Training
 from coto.settings import Model
 from coto.tasks.registry import TASKS
 
@@ -137,11 +137,15 @@ def prototype_rows(
 
 def located(job: base.Job[Any], loading: Loading) -> Loading:
     """What a model is loaded with, where a converted backbone is known by its folder."""
-    backbone = loading.backbone
+    return loading.model_copy(update={"backbone": located_backbone(job, loading.backbone)})
+
+
+def located_backbone(job: base.Job[Any], backbone: NamedBackbone) -> NamedBackbone:
+    """A backbone that is known by its folder, if it was converted."""
     if backbone.wheel is None:
-        return loading
+        return backbone
     path = str(job.root / paths.BACKBONE.format(backbone=backbone.name))
-    return loading.model_copy(update={"backbone": backbone.model_copy(update={"path": path})})
+    return backbone.model_copy(update={"path": path})
 
 
 def _save(model: Any, snapshots: Path, adapter: Path) -> dict[str, str]:

@@ -163,6 +163,7 @@ def fit(
             "batch_size": train.batch_size,
             "rows": data.rows,
             "truncated": data.truncated,
+            "left_out": data.left_out,
             **data.summary,
             "seconds": round(clock.seconds, 3),
             "seconds_per_step_median": round(clock.median, 5),

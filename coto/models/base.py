@@ -7,8 +7,8 @@ in :data:`coto.models.settings.FAMILIES`.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -45,6 +45,7 @@ class Scores:
     items: pd.DataFrame
     collapsed: bool = False  # every item got the same answer
     truncated: int = 0  # items longer than the model may read
+    left_out: int = 0  # items longer than the limit that were left out beforehand
     loss: float = nan
     outputs: np.ndarray | None = None
     targets: np.ndarray | None = None
@@ -62,6 +63,7 @@ class TrainingSet:
     collate: Callable[[list[Any]], dict[str, Any]]
     rows: int  # in one epoch
     truncated: int = 0  # rows longer than the limit
+    left_out: int = 0  # rows longer than the limit that were left out beforehand
     grouped: bool = False
     callbacks: tuple[Any, ...] = ()  # of the Trainer, for data that depend on its progress
     summary: Mapping[str, Any] = field(default_factory=dict)  # more numbers for the run's record
@@ -204,6 +206,7 @@ def load_pretrained(
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, **source)
         config = AutoConfig.from_pretrained(where, **changes, **source)
+        _shorten(config, backbone, where)
         inner = [part for part in vars(config).values() if isinstance(part, PreTrainedConfig)]
         for part in (config, *inner):
             for name, value in vars(part).items():
@@ -213,10 +216,36 @@ def load_pretrained(
         # On a CPU the backward pass of torch's fused attention takes longer than all the rest.
         attention = "eager" if device.type == "cpu" else None
         options = {"attn_implementation": attention, "dtype": dtype, "output_loading_info": True}
-        model, report = kind.from_pretrained(where, config=config, **options, **source)
+        with silence() if backbone.blocks is not None else nullcontext():
+            model, report = kind.from_pretrained(where, config=config, **options, **source)
     except (OSError, ValueError) as error:
         raise CotoError(f"backbone = {where!r}: cannot be loaded ({first_line(error)})") from error
     return model, tokenizer, set(report["missing_keys"])
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Without warnings of transformers, such as of weights of blocks that are not wanted."""
+    from transformers import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _shorten(config: Any, backbone: Backbone, where: str) -> None:
+    """Leave a model's configuration the first blocks; weights of the others are not read."""
+    if (blocks := backbone.blocks) is None:
+        return
+    if blocks > config.num_hidden_layers:
+        expected = f"expected at most {config.num_hidden_layers}, as many as {where!r} has"
+        raise CotoError(f"backbone blocks = {blocks}: {expected}")
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:blocks]
+    config.num_hidden_layers = blocks
 
 
 def first_line(error: Exception) -> str:

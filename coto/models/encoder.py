@@ -1,7 +1,8 @@
 """Sequence classifiers on pretrained encoders."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,9 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from coto.device import Compute
-from coto.models.base import HeadInput, Scores, TaskModel, TrainingSet, load_pretrained
+from coto.models.base import HeadInput, Scores, TaskModel, TrainingSet, load_pretrained, silence
 from coto.models.batches import token_batches
+from coto.models.fitting import left_out
 from coto.models.scoring import scored
 from coto.models.settings import Backbone, Loading
 from coto.tasks.task import Task
@@ -35,15 +37,11 @@ def load(
 
     The head, initialised from `seed`, has as many classes as `num_labels`; 1 is regression.
     """
-    verbosity = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()  # a fresh head is what we ask for
     torch.manual_seed(seed)
-    try:
+    with silence():  # a fresh head is what we ask for
         model, tokenizer, missing = load_pretrained(
             AutoModelForSequenceClassification, backbone, device, dropout, num_labels=num_labels
         )
-    finally:
-        transformers.logging.set_verbosity(verbosity)
     # Outermost modules of which the checkpoint had no parameter at all.
     heads: list[str] = []
     parameters = [name for name, _ in model.named_parameters()]
@@ -95,19 +93,47 @@ def predict(
     return np.stack([logits[i] for i in range(len(rows))])
 
 
-class TextClassifier(TaskModel):
-    """An encoder with a classification head; ``loading.num_labels`` is the width of a fresh one."""
+FROZEN_SEED = 0
+"""Of frozen heads: runs that do not train their head share it, whatever their own seed."""
 
-    peft_task = "SEQ_CLS"
+
+class TextClassifier(TaskModel):
+    """An encoder with a classification head; ``loading.num_labels`` is the width of a fresh one.
+
+    A frozen head is a function of its width alone. It is no part of what is trained and saved, so
+    that all runs of a suite can be merged under it, and without adapters all are one model.
+    """
 
     def _load(self, loading: Loading) -> None:
-        width, rate = loading.num_labels or 2, self._train.backbone_dropout
-        self.model, self._tokenizer, self.heads = load(
-            loading.backbone, self._compute.device, num_labels=width, seed=self._seed, dropout=rate
-        )
-        self._head = self.heads[0]
+        self._backbone, frozen = loading.backbone, loading.head == "frozen"
+        self._width, seed = loading.num_labels or 2, FROZEN_SEED if frozen else self._seed
+        self.model, self._tokenizer, heads = self._fresh(self._width, seed)
+        self._frozen = heads if frozen else ()
+        # PEFT trains the head of what it is told to be a classifier.
+        self.heads, self.peft_task = ((), None) if frozen else (heads, "SEQ_CLS")
+        self._head = heads[0]
         # The rows of a task that were encoded last: operators score the same ones many times.
         self._encoded: dict[str, tuple[pd.DataFrame, Encoded]] = {}
+
+    def _fresh(self, width: int, seed: int) -> Encoder:
+        device, dropout = self._compute.device, self._train.backbone_dropout
+        return load(self._backbone, device, num_labels=width, seed=seed, dropout=dropout)
+
+    def set_task(
+        self, task: Task, rows: pd.DataFrame, prototypes: pd.DataFrame | None = None
+    ) -> None:
+        """A frozen head as wide as the task has classes; others come with the adapters."""
+        assert isinstance(task, TextTask)
+        if not self._frozen or self._width == task.num_labels:
+            return
+        self._width, other = task.num_labels, self._fresh(task.num_labels, FROZEN_SEED).model
+        for name in self._frozen:
+            head = other.get_submodule(name).requires_grad_(False)
+            self.model.set_submodule(name, head.to(self._compute.device))
+        # By these the model computes its loss.
+        settings: Any = self.model.config
+        settings.num_labels = self._width
+        vars(self.model)["num_labels"] = self._width
 
     def training_set(self, task: Task, rows: pd.DataFrame) -> TrainingSet:
         """Tokenised rows; longer ones are cut to the task's length."""
@@ -118,7 +144,8 @@ class TextClassifier(TaskModel):
         ]
         collate = transformers.DataCollatorWithPadding(self._tokenizer)
         grouped = self._train.layout == "length"
-        return TrainingSet(Dataset.from_list(items), collate, len(items), truncated, grouped)
+        data, left = Dataset.from_list(items), left_out(task.name, rows)
+        return TrainingSet(data, collate, len(items), truncated, left, grouped)
 
     def score(self, model: nn.Module, task: Task, rows: pd.DataFrame) -> list[Scores]:
         """Every metric of the task on these rows."""
@@ -126,7 +153,8 @@ class TextClassifier(TaskModel):
         inputs, labels, truncated = self._encode(task, rows)
         room, truth = self._evaluation.batch_tokens, np.asarray(labels)
         logits = predict(model, inputs, self._tokenizer, self._compute, room)
-        return [scored(task, rows, logits, truth, task.num_labels, truncated=truncated)]
+        found = scored(task, rows, logits, truth, task.num_labels, truncated=truncated)
+        return [replace(found, left_out=left_out(task.name, rows))]
 
     def features(self, task: Task, rows: pd.DataFrame) -> np.ndarray:
         """What the head reads, (rows, dimensions), fp32: of the first token, or pooled."""

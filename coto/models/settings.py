@@ -23,6 +23,7 @@ class Family:
     code: str  # its coto.models.base.TaskModel, `module:class`; imported when it is used
     projections: Mapping[str, str]
     heads: tuple[Head, ...] = ("linear",)  # that a suite may ask for
+    shortens: bool = False  # whether its backbones can be cut to their first blocks
 
 
 FAMILIES: Registry[Family] = Registry("family of backbones")
@@ -32,8 +33,19 @@ _QKV = {"query": "q_proj", "key": "k_proj", "value": "v_proj"}
 _GATED = {"output": "o_proj", "gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
 _MLP = {"up": "fc1", "down": "fc2"}
 _IMAGES = "coto.models.images.model:ImageClassifier"
-FAMILIES.add(Family("encoder", "text", "coto.models.encoder:TextClassifier", _WORDS))
-FAMILIES.add(Family("causal", "language", "coto.models.causal.model:LanguageModel", _QKV | _GATED))
+FAMILIES.add(
+    Family(
+        *("encoder", "text", "coto.models.encoder:TextClassifier", _WORDS),
+        heads=("linear", "frozen"),
+        shortens=True,
+    )
+)
+FAMILIES.add(
+    Family(
+        *("causal", "language", "coto.models.causal.model:LanguageModel", _QKV | _GATED),
+        shortens=True,
+    )
+)
 FAMILIES.add(
     Family(
         *("vit", "image", _IMAGES, _LETTERS | {"output": "attn.proj"} | _MLP),
@@ -70,6 +82,11 @@ class Backbone(Model):
     width: Positive | None = Field(
         None, description="Hidden size, if known: ranks above it are refused before any job runs."
     )
+    blocks: Positive | None = Field(
+        None,
+        description="Transformer blocks that are used, from the first one on; embedding, final "
+        "norm and head stay. Null: all. Families encoder and causal.",
+    )
     projections: dict[Projection, str] = Field(
         default_factory=dict,
         description="Names of a block's projections where they differ from the family's usual.",
@@ -87,7 +104,7 @@ class TaskTraining(Model):
     steps: Positive | None = Field(None, description="Optimizer steps.")
     epochs: Rate | None = Field(None, description="Passes over the data, instead of `steps`.")
     steps_per_shot: Positive | None = Field(None, description="Optimizer steps per shot, instead.")
-    max_length: Positive | None = Field(None, description="Tokens a sequence is cut to.")
+    max_length: Positive | None = Field(None, description="Tokens of a sequence at most.")
 
 
 class Fast(Model):
@@ -135,7 +152,13 @@ class Training(Model):
     accumulation: Positive = Field(
         1, description="Parts that a step's batch is cut into, to save memory."
     )
-    max_length: Positive = Field(64, description="Tokens a sequence is cut to.")
+    max_length: Positive = Field(64, description="Tokens of a sequence at most.")
+    too_long: Literal["cut", "leave_out"] = Field(
+        "cut",
+        description="What happens to sequences above `max_length`: they lose their end, or the "
+        "rows are left out, of every part, and counted (texts and language models; of the latter "
+        "cut only trains: whole prompts are scored).",
+    )
     decay: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="Learning rate after the warm-up."
     )
@@ -147,8 +170,11 @@ class Training(Model):
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass, to save memory."
     )
-    loss_on: Literal["answer", "all"] = Field(
-        "answer", description="Language models: tokens that the loss counts, in both arms."
+    loss_on: Literal["answer", "all", "candidates"] = Field(
+        "answer",
+        description="Language models: what the loss is of, in both arms: of the answer's tokens "
+        "and its end, of all tokens, or of the choice among the candidate answers, each of one "
+        "token, by their logits after the prompt.",
     )
     layout: Literal["length", "packed", "shuffled"] = Field(
         "length",

@@ -74,9 +74,9 @@ def over_repeats(rows: pd.DataFrame) -> pd.DataFrame:
     """
     if rows.empty or not rows["repeat"].any():
         return rows.assign(repeat_sd=float("nan"), repeats=1)
-    by = [c for c in rows if c not in ("value", "repeat", "flag", "truncated")]
+    by = [c for c in rows if c not in ("value", "repeat", "flag", "truncated", "left_out")]
     new = {"value": ("value", "mean"), "repeat_sd": ("value", "std"), "repeats": ("value", "size")}
-    new |= {"truncated": ("truncated", "max"), "flag": ("flag", "max")}
+    new |= {name: (name, "max") for name in ("truncated", "left_out", "flag")}
     return rows.groupby(by, dropna=False, sort=False).agg(**new).reset_index()
 
 

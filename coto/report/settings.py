@@ -16,8 +16,12 @@ _KINDS = {
     "language": "causal language model",
     "image": "image classification",
 }
-_LOSS = {"answer": "the answer only", "all": "prompt and answer"}
 _HEADS = {"frozen": "frozen at random", "prototypes": "of frozen class prototypes"}
+_LOSS = {
+    "answer": "the answer only",
+    "all": "prompt and answer",
+    "candidates": "the choice among the candidate answers",
+}
 _PROTOCOLS = {
     "ranking": "ranking of the candidate answers by log-likelihood",
     "generate": "generated text, from which the answer is read",

@@ -173,6 +173,12 @@ def _problems(config: Config) -> Iterator[str]:
         if len(sources) != 1:
             given = ", ".join(sources) or "no source"
             yield f"backbones.{name} = {given}: expected exactly one of {', '.join(SOURCES)}"
+        if backbone.blocks is not None and not FAMILIES[backbone.family].shortens:
+            able = " or ".join(family.name for family in FAMILIES.values() if family.shortens)
+            yield (
+                f"backbones.{name}.blocks = {backbone.blocks}: expected null, or a backbone of "
+                f"family {able}: this one is of family {backbone.family!r}"
+            )
     for table, signs in (("backbones", "_.-"), ("adapters", "_"), ("strategies", "-")):
         for name in getattr(config, table):
             if not re.fullmatch(f"[a-z0-9{signs}]+", name):
@@ -234,6 +240,9 @@ def _suite_problems(at: str, suite: Suite, config: Config) -> Iterator[str]:
     if sum(value is not None for value in lengths.values()) != 1:
         given = ", ".join(f"{name} = {value}" for name, value in lengths.items())
         yield f"{at}.train: {given}: expected exactly one of them"
+    if suite.train.loss_on == "candidates" and suite.train.layout == "packed":
+        expected = "expected 'length' or 'shuffled', as the loss is on the end of every prompt"
+        yield f"{at}.train.layout = 'packed': {expected}"
     shots = suite.rows.shots
     if lengths["steps_per_shot"] is not None and shots is None:
         yield f"{at}.rows.shots = null: expected a number, train.steps_per_shot counts in it"
@@ -260,6 +269,8 @@ def _fit_problems(at: str, suite: Suite, config: Config) -> Iterator[str]:
             f"{at}.head = {suite.head!r}: expected {' or '.join(family.heads)}: "
             f"backbone {suite.backbone!r} is of family {backbone.family!r}"
         )
+    if kind == "image" and suite.train.too_long != "cut":
+        yield f"{at}.train.too_long = {suite.train.too_long!r}: expected cut, images have no length"
     for index, task in enumerate(suite.tasks):
         if task in TASKS and TASKS[task].kind != kind:
             yield (

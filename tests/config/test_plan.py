@@ -154,9 +154,10 @@ def test_tasks_may_be_merged_with_a_seed_of_their_own_each():
     mixed = plan(suites={"glue": {"merge": {"different_seeds": True}}})
     measurement, cell = MEASUREMENTS["merge"], Cell(**ARM, seed="1")
     seeds = measurement.build(mixed, cell).seeds
-    assert seeds == {"same": (1, 1, 1, 1), "different": (1, 0, 1, 0)}
+    assert seeds == {"same": (1, 1, 1), "different": (1, 2, 0)}
     count = len(measurement.inputs(mixed, cell)["adapters"])
-    assert count == 2 * len(measurement.inputs(plan(), cell)["adapters"])
+    # Of each of three tasks the runs of all three seeds, instead of one.
+    assert count == 3 * len(measurement.inputs(plan(), cell)["adapters"]) == 9
 
 
 def test_seeds_are_mixed_in_pairs_and_neighbouring_threes():

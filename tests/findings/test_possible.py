@@ -18,7 +18,7 @@ HALF_WAY = {"lmc-midpoint", "lmc-midpoint-ensemble"}
     ("glue", "claims", "words"),
     [
         (
-            {"interpolate": {"weights": [0.0, 1.0]}},
+            {"interpolate": {"weights": [0.0, 1.0], "operators": ["fusion", "ensemble"]}},
             {"lmc-midpoint", "lmc-midpoint-ensemble"},
             "0.5",
         ),

@@ -170,6 +170,64 @@ def test_cut_items_are_told(three: Records) -> None:
     assert expected in build("single_task", frames, FAST).notes
 
 
+def test_items_that_were_left_out_are_told(three: Records) -> None:
+    frames = dict(load_frames(three))
+    train = frames["train"]
+    long = train["suite"].eq("glue") & train["task"].eq("news")
+    frames["train"] = train.assign(left_out=train["left_out"].mask(long, 100))
+    # 100 of one task beside 400 that were used of each of two.
+    expected = "Test items that were left out as too long: glue 11.11%."
+    assert expected in build("single_task", frames, FAST).notes
+
+
+def with_second_metric(frames: dict[str, pd.DataFrame], name: str) -> dict[str, pd.DataFrame]:
+    """Every accuracy of the language models again under another name, a tenth lower."""
+    made = dict(frames)
+    for record in ("train", "prune", "interpolate"):
+        rows = made[record]
+        more = rows[(rows["suite"] == "commonsense") & (rows["metric"] == "accuracy")]
+        more = more.assign(metric=name, headline=False, value=more["value"] - 0.1)
+        made[record] = pd.concat([rows, more], ignore_index=True)
+    return made
+
+
+@pytest.mark.parametrize("metric", ["accuracy_norm", "accuracy_calibrated"])
+def test_second_metrics_of_answers_stand_beside_the_headline(three: Records, metric: str) -> None:
+    frames = dict(load_frames(three))
+    plain = build("single_task", frames, FAST)
+    assert metric not in set(plain.display["metric"])
+    shown = build("single_task", with_second_metric(frames, metric), FAST)
+    lines = shown.display[shown.display["metric"] == metric]
+    assert set(lines["suite"]) == {"commonsense"}
+    assert any(note.startswith(f"{metric}: ") for note in shown.notes)
+    # A suite's lines stand together.
+    suites = shown.display["suite"]
+    assert (suites != suites.shift()).sum() == suites.nunique()
+
+
+def test_calibrated_answers_have_a_table_of_their_own(three: Records) -> None:
+    frames = dict(load_frames(three))
+    assert build("calibrated", frames, FAST).data.empty
+    made = build("calibrated", with_second_metric(frames, "accuracy_calibrated"), FAST).data
+    assert set(made["suite"]) == {"commonsense"}
+    means = made.pivot_table(
+        index=["adapter", "task", "strategy", "quantity"], columns="answers", values="mean"
+    )
+    states = {"all adapters", "every other layer", "a third of the layers", "two seeds half-way"}
+    assert states == set(means.index.get_level_values("quantity"))
+    gap = means["as they are"] - means["calibrated"]
+    assert gap.to_numpy() == pytest.approx(0.1)
+    prune = frames["prune"]
+    every_other = prune[
+        (prune["suite"] == "commonsense")
+        & prune["keep"].isin(["odd", "even"])
+        & (prune["adapter"] == "lora")
+    ]
+    for (task, strategy), rows in every_other.groupby(["task", "strategy"]):
+        line = means.loc[("lora", task, strategy, "every other layer"), "as they are"]
+        assert line == pytest.approx(rows["value"].mean())
+
+
 def test_papers_rows_are_those_of_the_suites_kind(folder: Path) -> None:
     paper = pd.read_csv(folder / "tables" / "single_task.csv").query("kind == 'paper'")
     by_suite = {suite: set(rows["task"]) for suite, rows in paper.groupby("suite")}

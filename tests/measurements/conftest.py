@@ -11,8 +11,10 @@ from coto.config import paths
 from coto.config.plan import Plan
 from coto.measurements import MEASUREMENTS
 from coto.measurements.base import Cell, Job
+from coto.operators.operator import OPERATORS
 from coto.workflow.load import overlay, validate
 
+QKV = ("query", "key", "value")
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {
     "precision": "fp32",
@@ -29,7 +31,10 @@ TINY = {
             },
             "train": {"steps": 4, "batch_size": 4, "max_length": 16, "backbone_dropout": 0.1},
             # Tests say what they need of these.
-            "interpolate": {"halfway": []},
+            "seeds": [0, 1],
+            "interpolate": {"operators": ["fusion", "ensemble"], "halfway": []},
+            "merge": {"operators": list(OPERATORS)},
+            "prune": {"keep": [*("all", "odd", "even", "low", "middle", "high"), *QKV]},
             "subnetworks": {"rows": None, "early_stop": None, "groups": None},
         }
     },

@@ -30,6 +30,17 @@ def rows(count: int = 12, name: str = "openbookqa", choices: int = 4) -> pd.Data
     )
 
 
+def single_tokens(causal: Causal, count: int) -> list[str]:
+    """Words that, after a colon, are one token each, their blank among it or left out."""
+    known = {"1", "2", "3", "4", "5", "a", "w", "the", "answer", "dog", "n", "l"}
+    prompts = ["why?:"] * len(known)
+    whole, ends = causal.encode_pairs(prompts, [f" {word}" for word in sorted(known)])
+    pairs = zip(sorted(known), whole, ends, strict=True)
+    found = [word for word, ids, end in pairs if len(ids) == end + 1]
+    assert len(found) >= count
+    return found[:count]
+
+
 def save(folder: Path, *, bos: bool = True, pad: str | None = None, **config: Any) -> Path:
     """Write a model and its tokenizer, as a checkpoint of the hub has them."""
     answers = [target(f"answer{i}", "openbookqa") for i in range(1, 6)]

@@ -17,7 +17,8 @@ KEEP = ("all", "odd", "even", "low", "middle", "high", "query", "key", "value")
 KEPT = {"all": 18, "odd": 9, "even": 9}
 # Columns that are the same in all rows, where a measurement has them and nothing else is said.
 COMMON = {
-    **{"metric": "accuracy", "headline": True, "n": 400, "truncated": 0, "flag": "", "repeat": 0},
+    **{"metric": "accuracy", "headline": True, "n": 400, "truncated": 0},
+    **{"left_out": 0, "flag": "", "repeat": 0},
     **{"steps": 10, "batch_size": 32, "threads": 2, "device": "cpu"},
 }
 WEIGHTS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)

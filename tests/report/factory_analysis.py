@@ -50,7 +50,8 @@ def make_analyses(
     def noisy(value: float) -> float:
         return float(np.clip(value + 0.01 * rng.normal(), 0, 1))
 
-    score = {"metric": "accuracy", "headline": True, "n": 400, "truncated": 0, "flag": ""}
+    score = {"metric": "accuracy", "headline": True, "n": 400, "truncated": 0}
+    score |= {"left_out": 0, "flag": ""}
     for adapter in adapters:
         for strategy in (*strategies, *(["coto-early"] if "coto" in strategies else [])):
             coto = strategy.startswith("coto")

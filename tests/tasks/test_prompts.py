@@ -32,11 +32,19 @@ def test_lora_pro_prompt_and_solution_have_a_blank_between_them(name: str) -> No
     )
 
 
-@pytest.mark.parametrize("name", ["next-sentence", "sentiment-question", "word-choice"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("next-sentence", "sentiment-question", "word-choice"),
+        *("nice-word", "larger-number", "spelling"),
+    ],
+)
 def test_sets_for_a_cpu_spend_no_token_on_a_frame(name: str) -> None:
     assert prompt("It was late.", name) + target("We left.", name) == "It was late. We left."
 
 
 def test_styles_are_known_and_of_known_sets() -> None:
     assert set(STYLE_OF.values()) <= set(STYLES)
-    assert set(STYLE_OF) - {"metamath"} <= {name for task in TASKS.values() for name in task.sets}
+    assert set(STYLE_OF) - {"metamath"} <= {
+        name for task in TASKS.values() for name in (*task.sets, task.name)
+    }

@@ -152,6 +152,22 @@ CONFIG_EDITS: dict[str, tuple[dict, Expected]] = {
         {"suites": {"commonsense": {"train": {"loss_on": "all"}}}},
         with_report(chain(lambda j: j.suite == "commonsense")),
     ),
+    "long rows left out": (
+        {"suites": {"glue": {"train": {"too_long": "leave_out"}}}},
+        lambda j: j.suite == "glue",
+    ),
+    "the length that rows must fit": (
+        {"suites": {"glue-frozen": {"train": {"max_length": 24}}}},
+        lambda j: j.suite == "glue-frozen",
+    ),
+    "a frozen head": (
+        {"suites": {"glue": {"head": "frozen"}}},
+        with_report(lambda j: j.suite == "glue" and j.rule != "prepare"),
+    ),
+    "the blocks of a backbone": (
+        {"backbones": {"smollm2-6": {"blocks": 4}}},
+        lambda j: j.suite == "commonsense" and j.rule != "prepare",
+    ),
     "the shots": (
         {"suites": {"images": {"rows": {"shots": 3}}}},
         # The probe is fitted on as many.

@@ -1,6 +1,7 @@
 """Every bad input gives one line with key, value and expectation, before any job runs."""
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import yaml
 from coto.workflow.load import ConfigError, load, overlay, validate
 
 ROOT = Path(__file__).resolve().parents[2]
-DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+# Through JSON: what YAML anchors name twice is two things to edit.
+DEFAULT = json.loads(json.dumps(yaml.safe_load((ROOT / "config.yaml").read_text())))
 
 
 def edited(path: str, value: object) -> dict:
@@ -129,6 +131,25 @@ def test_every_shipped_config_is_valid(name):
         ("suites/glue/geometry", {"tasks": ["new"]}, ["geometry.tasks[0] = 'new'", "'news'"]),
         ("suites/merge", DEFAULT["suites"]["glue"], ["suites.merge", "other than"]),
         ("suites/table_x", DEFAULT["suites"]["glue"], ["suites.table_x", "table_ or figure_"]),
+        ("suites/glue/head", "prototypes", ["suites.glue.head = 'prototypes'", "linear or frozen"]),
+        ("suites/commonsense/head", "frozen", ["suites.commonsense.head = 'frozen'", "linear"]),
+        (
+            "suites/glue/train/too_long",
+            "drop",
+            ['suites.glue.train.too_long = "drop"', "leave_out"],
+        ),
+        (
+            "suites/images/train",
+            {"steps": 4, "too_long": "leave_out"},
+            ["suites.images.train.too_long = 'leave_out'", "expected cut"],
+        ),
+        (
+            "suites/commonsense/train/layout",
+            "packed",
+            ["suites.commonsense.train.layout = 'packed'", "'shuffled'"],
+        ),
+        ("backbones", {"glyphs": {"blocks": 2}}, ["backbones.glyphs.blocks = 2", "'vit'"]),
+        ("backbones", {"minilm": {"blocks": 0}}, ["backbones.minilm.blocks = 0", "greater than"]),
         (
             "suites/commonsense/tasks",
             ["commonsense", "commonsense-18k"],

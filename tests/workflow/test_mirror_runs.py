@@ -18,6 +18,7 @@ def mirror() -> Path | None:
 
 
 pytestmark = pytest.mark.skipif(mirror() is None, reason="no mirror of the hub: set COTO_MIRROR")
+WHOLE = {"too_long": "cut", "loss_on": "answer"}
 ROWS = {"train": 96, "validation": 32, "test": 64}
 
 
@@ -48,7 +49,7 @@ def test_commonsense_is_scored_by_both_protocols_beside_its_baselines(checkout: 
     settings = {
         "tasks": ["commonsense-18k"],
         "rows": {"train": 16, "validation": 2, "test": 2},
-        "train": {"steps": 2, "batch_size": 2, "max_length": 192},
+        "train": {"steps": 2, "batch_size": 2, "max_length": 192} | WHOLE,
         "evaluation": {"protocols": ["generate", "ranking"], "max_new_tokens": 6},
     }
     run = "commonsense-18k/dora-coto/lr0.002/seed0"
@@ -56,11 +57,14 @@ def test_commonsense_is_scored_by_both_protocols_beside_its_baselines(checkout: 
     sets = {"boolq", "piqa", "arc_easy", "arc_challenge", "openbookqa"}
     trained = rows[(rows["stage"] == "train") & (rows["split"] == "test")]
     assert set(trained["task"]) == sets
-    assert set(trained["metric"]) == {"accuracy", "accuracy_norm", "generated"}
+    ranked = {"accuracy", "accuracy_norm"}
+    assert set(trained["metric"]) == {*ranked, "accuracy_calibrated", "generated"}
+    own = {"boolq"}  # the only set here whose items all have the same answers
+    assert own <= set(trained.loc[trained["metric"] == "accuracy_calibrated", "task"])
     assert set(trained.loc[trained["headline"], "metric"]) == {"generated"}
     assert set(trained["n"]) == {2}
     bare = rows[rows["stage"] == "baseline"]
-    assert set(bare["method"]) == {"zero-shot", "majority", "random"}
+    assert set(bare["method"]) == {"zero-shot", "majority", "random", "probe"}
     assert set(bare.loc[bare["method"] == "zero-shot", "task"]) == sets
     answers = pd.read_parquet(
         checkout.root / f"results/real-commonsense/commonsense/{run}/answers.parquet"

@@ -30,6 +30,7 @@ CONFIG = {
             "geometry": None,
             "overhead": None,
         },
+        "glue-frozen": None,
         "images": None,
         "commonsense": None,
     },

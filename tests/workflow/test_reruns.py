@@ -193,7 +193,7 @@ EDITS: dict[str, tuple[str, Callable[[str], str], Expected]] = {
     "the text classifier": (
         "coto/models/encoder.py",
         in_body("TextClassifier._load"),
-        only(*SCORES, **GLUE),
+        lambda j: j.rule in SCORES and j.suite in ("glue", "glue-frozen"),
     ),
     "the language model": (
         "coto/models/causal/model.py",
@@ -218,7 +218,8 @@ EDITS: dict[str, tuple[str, Callable[[str], str], Expected]] = {
     "the conversion of a backbone": (
         "coto/models/causal/loading.py",
         in_body("convert"),
-        lambda j: j.rule == "convert" or only(*SCORES, **LANGUAGE)(j),
+        # Its tokenizer says which rows fit.
+        lambda j: j.rule == "convert" or only("prepare", *SCORES, **LANGUAGE)(j),
     ),
     "what builds one task's rows": (
         "coto/tasks/text/offline.py",

@@ -119,10 +119,14 @@ def test_the_search_changes_rates_and_seeds_and_measures_nothing_else():
     search = load(ROOT / "config.yaml", ROOT / "configs" / "lr-search.yaml")
     assert search.config.report.learning_rate_edge == "error"
     off = {name for name, one in MEASUREMENTS.items() if one.section is not None}
-    free = {"seeds", "selection_seeds", "learning_rates", "evaluation", *off}
+    free = {"seeds", "selection_seeds", "learning_rates", "evaluation", "rows", *off}
     for name, suite in search.config.suites.items():
         usual = default.suites[name]
         assert suite.model_dump(exclude=free) == usual.model_dump(exclude=free)
+        # A choice needs more rows than a run that chooses nothing.
+        more = {"validation": suite.rows.validation}
+        assert suite.rows == usual.rows.model_copy(update=more)
+        assert (suite.rows.validation or 0) >= (usual.rows.validation or 0)
         assert suite.evaluation == usual.evaluation.model_copy(update={"test": False})
         assert [one for one in off if getattr(suite, one) is not None] == []
         assert len(suite.seeds) >= 2

@@ -185,7 +185,7 @@ def test_tables_hold_every_arm_and_seed(finished: Checkout):
     table = pd.read_csv(finished.root / RESULTS / "tables/single_task.csv")
     assert {"lora", "dora", "hira"} <= set(table["adapter"])
     assert {"vanilla", "coto"} <= set(table["strategy"])
-    assert {"glue", "commonsense", "images"} == set(table["suite"])
+    assert {"glue", "glue-frozen", "commonsense", "images"} == set(table["suite"])
     assert {"movies", "same-source", "digits", "Average"} <= set(table["task"])
     assert table.loc[table["task"] == "movies", "n_seeds"].dropna().eq(2).all()
 

@@ -18,18 +18,18 @@ from torch import nn
 
 from coto.errors import CotoError
 from coto.models.base import Scores
-from coto.models.causal.harness import Scorer, likelihoods, quiet, run_lm_eval
+from coto.models.causal.harness import Scorer, quiet, run_lm_eval
 from coto.models.causal.loading import Causal
+from coto.models.causal.ranking import TASK, Ranking
+from coto.models.fitting import left_out
 from coto.models.settings import Evaluation
 from coto.tasks.language import prompt, target
 
 log = logging.getLogger(__name__)
 
 TASKS = Path(__file__).parent / "lm_tasks"
-# Protocol -> metrics in records, and what lm-eval calls them. Raw likelihoods prefer short answers:
-# acc_norm ranks the same ones by their mean per character.
+# Protocol that generates -> metrics in records, and what lm-eval calls them.
 METRICS = {
-    "ranking": {"accuracy": "acc", "accuracy_norm": "acc_norm"},
     "generate": {"generated": "exact_match"},
     "solution": {"generated": "generated", "original": "original"},
 }
@@ -48,75 +48,118 @@ def score_rows(
     evaluation: Evaluation,
     kv_cache: bool = True,
 ) -> list[Scores]:
-    """Scores on every evaluation set among the rows, in their order.
+    """Scores on every evaluation set among the rows, in their order (:class:`Questions`)."""
+    return [one.score(model) for one in questions(causal, rows, evaluation, kv_cache)]
 
-    Of each protocol in turn: ``ranking`` of the candidate answers by log-likelihood, ``generate``
-    with a search for an answer in the output; the first one gives the headline. Worked solutions
-    are always generated, greedily; CotoError without `kv_cache`. The device of the model's
-    parameters and the caller's autocast decide where and how it computes.
+
+def questions(
+    causal: Causal, rows: pd.DataFrame, evaluation: Evaluation, kv_cache: bool = True
+) -> "list[Questions]":
+    """The evaluation sets among the rows, in their order, ready to be asked."""
+    return [
+        Questions(causal, str(name), part, evaluation, kv_cache, left_out(str(name), rows))
+        for name, part in rows.groupby("set", sort=False)
+    ]
+
+
+class Questions:
+    """An evaluation set, with all of its scoring that does not depend on weights.
+
+    It is scored by each protocol in turn: ``ranking`` of the candidate answers by log-likelihood,
+    ``generate`` with a search for an answer in the output; the first one gives the headline. Worked
+    solutions are always generated, greedily; CotoError without `kv_cache`. The device of the
+    model's parameters and the caller's autocast decide where and how it computes.
     """
-    sets = rows.groupby("set", sort=False)
-    return [_score_set(model, causal, part, evaluation, kv_cache) for _, part in sets]
 
+    def __init__(
+        self,
+        causal: Causal,
+        name: str,
+        rows: pd.DataFrame,
+        evaluation: Evaluation,
+        kv_cache: bool,
+        longer: int = 0,
+    ) -> None:
+        self._causal, self._name, self._rows = causal, name, rows
+        self._batch_tokens, self._left_out = evaluation.batch_tokens, longer
+        self._docs = documents(rows)
+        choices = self._docs["choices"]
+        self._solved = not choices.map(len).any()
+        if self._solved:
+            if not kv_cache:
+                reason = "expected candidate answers: a sweep ranks them and generates nothing"
+                raise CotoError(f"{name}: items have no choices, {reason}")
+            self._tasks = {"solution": "coto_math"}
+        else:
+            answers = {choice for own in choices for choice in own}
+            known = {"ranking": TASK, "generate": _generation_task(answers)}
+            self._tasks = {protocol: known[protocol] for protocol in evaluation.protocols}
+        beams, room = evaluation.beams, evaluation.max_new_tokens
+        self._beams, room = (1, _MATH_TOKENS) if self._solved else (beams, room)
+        self._room = min(room, causal.max_length // 2)
+        self._ranking: Ranking | None = None
+        if "ranking" in self._tasks:
+            with quiet():
+                size = self._batch_tokens
+                self._ranking = Ranking(causal, rows, name, TASKS, size, kv_cache)
 
-def _score_set(
-    model: nn.Module, causal: Causal, rows: pd.DataFrame, evaluation: Evaluation, kv_cache: bool
-) -> Scores:
-    name, docs = str(rows["set"].iloc[0]), documents(rows)
-    solved = not docs["choices"].map(len).any()
-    beams, room = (1, _MATH_TOKENS) if solved else (evaluation.beams, evaluation.max_new_tokens)
-    room = min(room, causal.max_length // 2)
-    if solved:
-        if not kv_cache:
-            reason = "expected candidate answers: a sweep ranks them and generates nothing"
-            raise CotoError(f"{name}: items have no choices, {reason}")
-        tasks = {"solution": "coto_math"}
-    else:
-        answers = {choice for choices in docs["choices"] for choice in choices}
-        known = {"ranking": "coto_ranking", "generate": _generation_task(answers)}
-        tasks = {protocol: known[protocol] for protocol in evaluation.protocols}
-    with quiet():
-        scorer = Scorer(model, causal, evaluation.batch_tokens, beams, room, kv_cache)
-        generation, data = {"max_gen_toks": room, "num_beams": beams}, {"rows": rows, "name": name}
-        results = run_lm_eval(scorer, tasks.values(), TASKS, generation, data)
-    metrics: dict[str, float] = {}
-    loss, parts = nan, []
-    for protocol, task in tasks.items():
-        found, samples = results[task]
-        metrics |= {name: float(found[own]) for name, own in METRICS[protocol].items()}
-        if protocol == "ranking":
-            loss = -fmean(likelihoods(sample)[sample["doc"]["gold"]] for sample in samples)
-        items = pd.DataFrame(
-            {
-                "idx": docs["idx"],
-                "answer": docs["answer"].map(number) if solved else docs["answer"],
-                "prediction": [_answer(task, sample) for sample in samples],
-                "protocol": protocol,
-                "truncated": docs["prompt"].isin(scorer.cut),
-            }
+    def score(self, model: nn.Module) -> Scores:
+        """Scores with the weights that a model has now: the language model or a PEFT model."""
+        docs, metrics, loss, parts = self._docs, dict[str, float](), nan, []
+        for protocol, task in self._tasks.items():
+            if protocol == "ranking":
+                assert self._ranking is not None
+                found, values = self._ranking.score(model)
+                best = [int(np.argmax(one)) for one in values]
+                given = [own[i] for own, i in zip(docs["choices"], best, strict=True)]
+                gold = zip(values, docs["gold"], strict=True)
+                loss, cut = -fmean(one[right] for one, right in gold), self._ranking.cut
+            else:
+                found, given, cut = self._generated(model, protocol, task)
+            metrics |= found
+            items = pd.DataFrame(
+                {
+                    "idx": docs["idx"],
+                    "answer": docs["answer"].map(number) if self._solved else docs["answer"],
+                    "prediction": given,
+                    "protocol": protocol,
+                    "truncated": docs["prompt"].isin(cut),
+                }
+            )
+            parts.append(items.assign(correct=items["prediction"] == items["answer"]))
+        # Where answers are among their items' choices, whose words may differ from item to item.
+        pairs = zip(parts[0]["prediction"], docs["choices"], strict=True)
+        places = {own.index(answer) if answer in own else answer for answer, own in pairs}
+        truncated = int(parts[0]["truncated"].sum())
+        if truncated:
+            what = "%s: %d of %d prompts are too long for the model"
+            log.warning(what, self._name, truncated, len(docs))
+        return Scores(
+            self._name,
+            metrics,
+            next(iter(metrics)),
+            pd.concat(parts, ignore_index=True),
+            collapsed=len(docs) > 1 and len(places) == 1,
+            truncated=truncated,
+            left_out=self._left_out,
+            loss=loss,
         )
-        parts.append(items.assign(correct=items["prediction"] == items["answer"]))
-    # Where answers are among their items' choices, whose words may differ from item to item.
-    pairs = zip(parts[0]["prediction"], docs["choices"], strict=True)
-    places = {choices.index(answer) if answer in choices else answer for answer, choices in pairs}
-    truncated = int(parts[0]["truncated"].sum())
-    if truncated:
-        log.warning("%s: %d of %d prompts are too long for the model", name, truncated, len(docs))
-    return Scores(
-        name,
-        metrics,
-        next(iter(metrics)),
-        pd.concat(parts, ignore_index=True),
-        collapsed=len(docs) > 1 and len(places) == 1,
-        truncated=truncated,
-        loss=loss,
-    )
+
+    def _generated(
+        self, model: nn.Module, protocol: str, task: str
+    ) -> tuple[dict[str, float], list[str], set[str]]:
+        """Metrics, answers, and the prompts that were cut, of a protocol that generates."""
+        with quiet():
+            scorer = Scorer(model, self._causal, self._batch_tokens, self._beams, self._room)
+            generation = {"max_gen_toks": self._room, "num_beams": self._beams}
+            data = {"rows": self._rows, "name": self._name}
+            results, samples = run_lm_eval(scorer, [task], TASKS, generation, data)[task]
+        metrics = {name: float(results[own]) for name, own in METRICS[protocol].items()}
+        return metrics, [_answer(task, sample) for sample in samples], scorer.cut
 
 
 def _answer(task: str, sample: dict[str, Any]) -> str:
-    """What the model answered to an item."""
-    if task == "coto_ranking":
-        return sample["doc"]["choices"][np.argmax(likelihoods(sample))]
+    """What the model answered to an item by what it wrote."""
     (text,) = sample["filtered_resps"]
     if task == _OWN_CHOICES:
         return first_named(sample["doc"]["choices"], text)

@@ -2,13 +2,10 @@
 
 import io
 import logging
-import math
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
-from copy import deepcopy
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +18,14 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from torch import Tensor, nn
-from transformers import DynamicCache, GenerationConfig
+from transformers import GenerationConfig
 
 from coto.errors import CotoError
 from coto.models.base import Scores, first_line
-from coto.models.batches import token_batches
+from coto.models.causal.likelihoods import Likelihoods, Result
 from coto.models.causal.loading import Causal
 
-_WORTHWHILE = 8  # shorter common beginnings are not worth a cache
-
-Ids = tuple[int, ...]
 Request = tuple[tuple[str, str], list[int], list[int]]
-Result = tuple[float, bool]
 Sample = dict[str, Any]
 
 
@@ -76,78 +69,11 @@ class Scorer(HFLM):
         return super().tok_batch_encode(strings, **options)
 
     def _loglikelihood_tokens(self, requests: Sequence[Request], **options: Any) -> list[Result]:
-        """Log-likelihood of each continuation, and whether greedy decoding gives it.
-
-        Requests whose tokens differ in the last one only share a forward pass.
-        """
-        sharing: dict[Ids, list[int]] = {}
-        for index, ((context, _), prompt, continuation) in enumerate(requests):
-            whole = prompt + continuation
-            if len(whole) - 1 > self.max_length:
-                self.cut.add(context)
-            sharing.setdefault(tuple(whole[:-1][-self.max_length :]), []).append(index)
-        scored = {ids: max(len(requests[i][2]) for i in found) for ids, found in sharing.items()}
-        results: dict[int, Result] = {}
-        with torch.inference_mode():
-            begun, cache = self._beginning(scored)
-            ascending = sorted(scored, key=lambda ids: (len(ids), ids))
-            for batch in token_batches(ascending, lambda ids: len(ids) - begun, self._batch_tokens):
-                logits, first = self._logits(batch, scored, begun, cache)
-                for row, ids in enumerate(batch):
-                    end = len(ids) - first
-                    found = logits[row, end - scored[ids] : end].float().log_softmax(-1)
-                    for index in sharing[ids]:
-                        tokens = torch.tensor(requests[index][2], device=found.device)
-                        at = found[-len(tokens) :]
-                        total = float(at.gather(1, tokens[:, None]).double().sum())
-                        results[index] = total, bool((at.argmax(-1) == tokens).all())
-        if broken := sum(not math.isfinite(total) for total, _ in results.values()):
-            what = f"{broken} of {len(requests)} log-likelihoods are not finite"
-            raise CotoError(f"{what}; training or merging diverged")
-        return [results[i] for i in range(len(requests))]
-
-    def _beginning(self, scored: dict[Ids, int]) -> tuple[int, DynamicCache | None]:
-        """How many tokens all sequences begin with before any scored one, and their states."""
-        first, last = min(scored), max(scored)
-        pairs = zip(first, last, strict=False)
-        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        # The logit at the last token before a continuation is already needed.
-        common = min(common, *(len(ids) - count for ids, count in scored.items()))
-        stateful = getattr(self._causal.model, "_is_stateful", False)  # e.g. Mamba: no such cache
-        if len(scored) < 2 or common < _WORTHWHILE or stateful or not self._kv_cache:
-            return 0, None
-        cache = DynamicCache(config=self._causal.model.config)
-        ids = torch.tensor([first[:common]], device=self.device)
-        self.model(input_ids=ids, past_key_values=cache, use_cache=True, **self._keep(1, 0))
-        return common, cache
-
-    def _logits(
-        self, batch: list[Ids], scored: dict[Ids, int], begun: int, cache: DynamicCache | None
-    ) -> tuple[Tensor, int]:
-        """Logits of a batch from a position on, and that position; padding is on the right."""
-        width = max(len(ids) for ids in batch)
-        first = min(len(ids) - scored[ids] for ids in batch)
-        pad = self._causal.tokenizer.pad_token_id
-        rows = [[*ids[begun:], *[pad] * (width - len(ids))] for ids in batch]
-        mask = [[1] * len(ids) + [0] * (width - len(ids)) for ids in batch]
-        own: dict[str, Any] = {}
-        if cache is not None:
-            states = deepcopy(cache)
-            states.batch_repeat_interleave(len(batch))
-            own = {"past_key_values": states, "use_cache": True}
-        output = self.model(
-            input_ids=torch.tensor(rows, device=self.device),
-            attention_mask=torch.tensor(mask, device=self.device),
-            **self._keep(width - begun, first - begun),
-            **own,
-        )
-        return output.logits, first if self._causal.narrows else begun
-
-    def _keep(self, width: int, first: int) -> dict[str, Tensor]:
-        """Argument for logits from a token on, where the model can leave out the others."""
-        # As indices, not a number: they make a copy, and products of a mere view are slow.
-        keep = torch.arange(first, width, device=self.device)
-        return {"logits_to_keep": keep} if self._causal.narrows else {}
+        """Log-likelihood of each continuation, and whether greedy decoding gives it."""
+        pairs = [(prompt, continuation) for _, prompt, continuation in requests]
+        asked = Likelihoods(self._causal, pairs, self._batch_tokens, self._kv_cache)
+        self.cut |= {requests[number][0][0] for number in asked.cut}
+        return asked.compute(self.model)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Texts of the model, in batches that hold as many tokens as those of ranking."""

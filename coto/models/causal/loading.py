@@ -1,12 +1,13 @@
 """Causal language models by name, and how their texts become tokens."""
 
 import inspect
+import math
 import subprocess
 import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -40,6 +41,36 @@ class Causal:
     def max_length(self) -> int:
         """Tokens that the model may read."""
         return getattr(self.model.config, "max_position_embeddings", None) or 2048
+
+    @cached_property
+    def forks(self) -> bool:
+        """Whether several continuations of a prompt can stand in one sequence, each by itself.
+
+        That a model takes such a mask and such positions is tried out once, on a few tokens.
+        """
+        window = getattr(self.model.config, "sliding_window", None)
+        if getattr(self.model, "_is_stateful", False) or (window or math.inf) < self.max_length:
+            return False
+        device, training = self.model.device, self.model.training
+        # Four tokens, and after them twice two that go on from there.
+        ids = torch.arange(10, 18, device=device)[None]
+        positions = torch.tensor([[0, 1, 2, 3, 4, 5, 4, 5]], device=device)
+        sight = torch.ones(8, 8, device=device).tril()
+        sight[6:, 4:6] = 0
+        mask = torch.zeros(1, 1, 8, 8, dtype=self.model.dtype, device=device)
+        mask = mask.masked_fill(sight == 0, float("-inf"))
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                inputs = {"attention_mask": mask, "position_ids": positions}
+                forked = self.model(input_ids=ids, **inputs).logits[0, 6:].float()
+                mixed = self.model(input_ids=ids).logits[0, 6:].float()
+                alone = self.model(input_ids=ids[:, [0, 1, 2, 3, 6, 7]]).logits[0, 4:].float()
+        except (TypeError, ValueError, RuntimeError):  # such a mask is none of its inputs
+            return False
+        finally:
+            self.model.train(training)
+        return bool((forked - alone).norm() < 0.05 * (mixed - alone).norm())
 
     @property
     def narrows(self) -> bool:

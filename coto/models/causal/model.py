@@ -21,16 +21,17 @@ from coto import record
 from coto.errors import CotoError
 from coto.models.base import Scores, TaskModel, TrainingSet
 from coto.models.batches import token_batches
-from coto.models.causal.answers import score_rows
+from coto.models.causal.answers import Questions, questions
+from coto.models.causal.choice import IGNORED, collate_choices, learn_choices, tokenise_choices
 from coto.models.causal.harness import check_standard, score_standard
 from coto.models.causal.loading import Causal, load
+from coto.models.fitting import left_out
 from coto.models.settings import Loading
 from coto.tasks.language import prompt, target
 from coto.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
-IGNORED = -100
 _VERSION = 1  # of what the cache holds
 
 
@@ -48,15 +49,30 @@ class LanguageModel(TaskModel):
         device, dropout = self._compute.device, self._train.backbone_dropout
         self._causal = load(loading.backbone, device, dropout=dropout, dtype=self._compute.dtype)
         self.model = self._causal.model
+        # Of the rows that were scored last: what is asked of them, as tokens.
+        self._asked: dict[str, tuple[pd.DataFrame, bool, list[Questions]]] = {}
+        if self._train.loss_on == "candidates":
+            learn_choices(self._causal.model)
+
+    def set_task(
+        self, task: Task, rows: pd.DataFrame, prototypes: pd.DataFrame | None = None
+    ) -> None:
+        """Find out, before any block is replayed, how the model takes continuations."""
+        _ = self._causal.forks
 
     def training_set(self, task: Task, rows: pd.DataFrame) -> TrainingSet:
         """Prompts with answers as tokens; what is cut or left out is counted.
 
-        Raises CotoError if the limit leaves no answer, or the model cannot keep packed items apart.
+        Raises CotoError if the limit leaves no answer, candidates are not single tokens where the
+        loss is on them, or the model cannot keep packed items apart.
         """
         causal, layout, loss_on = self._causal, self._train.layout, self._train.loss_on
         limit = self._evaluation.max_lengths[task.name]
-        tokens = tokenise(causal, rows, limit, loss_on, self._cache)
+        chosen = loss_on == "candidates"
+        if chosen:
+            tokens = tokenise_choices(causal, rows, limit)
+        else:
+            tokens = tokenise(causal, rows, limit, loss_on, self._cache)
         kept = [i for i, trained in enumerate(tokens["trained"]) if trained]
         if not kept:
             reason = f"none of {len(rows)} answers is within it"
@@ -83,9 +99,17 @@ class LanguageModel(TaskModel):
             "dropped": dropped,
             "tokens_mean": round(sum(data["length"]) / len(data), 1),
         }
-        batches = partial(collate, pad=causal.tokenizer.pad_token_id, narrow=narrow)
-        grouped = layout == "length"
-        return TrainingSet(data, batches, len(data), truncated, grouped, summary=summary)
+        pad = causal.tokenizer.pad_token_id
+        whole = partial(collate, pad=pad, narrow=narrow)
+        return TrainingSet(
+            data,
+            partial(collate_choices, pad=pad) if chosen else whole,
+            len(data),
+            truncated,
+            left_out(task.name, rows),
+            grouped=layout == "length",
+            summary=summary,
+        )
 
     def score(self, model: nn.Module, task: Task, rows: pd.DataFrame) -> list[Scores]:
         """Scores on every evaluation set among the rows, then on lm-eval's own tasks, if asked for.
@@ -94,7 +118,7 @@ class LanguageModel(TaskModel):
         """
         causal, settings = self._causal, self._evaluation
         with self._compute.autocast():
-            scores = score_rows(model, causal, rows, settings, self._kv_cache)
+            scores = [one.score(model) for one in self._questions(task, rows)]
             if tasks := settings.standard:
                 scores += score_standard(model, causal, tasks, settings.batch_tokens, self._mirror)
         found: dict[str, Scores] = {}
@@ -130,6 +154,13 @@ class LanguageModel(TaskModel):
                 last = states[torch.arange(len(batch)), torch.tensor(lengths) - 1]
                 found.update(zip(batch, last.float().cpu().numpy(), strict=True))
         return np.stack([found[i] for i in range(len(ids))])
+
+    def _questions(self, task: Task, rows: pd.DataFrame) -> list[Questions]:
+        known, cached, asked = self._asked.get(task.name, (None, None, None))
+        if asked is None or known is not rows or cached is not self._kv_cache:
+            asked = questions(self._causal, rows, self._evaluation, self._kv_cache)
+            self._asked[task.name] = rows, self._kv_cache, asked
+        return asked
 
     @contextmanager
     def replayable(self) -> Iterator[None]:

@@ -67,6 +67,17 @@ _READ = "Snippets of reviews and editorials: what follows, is it positive, which
 _SNIPPETS = {"source": "vader", "metrics": RANKED, "sets": _SNIPPET_SETS}
 _add("snippets", "snippets", _READ, "offline:questions", **_SNIPPETS)
 
+# Questions of one word or of two numbers, answered yes or no, which a small language model answers
+# at chance: what its adapters learn is all that it knows of them.
+_YES_NO = {"metrics": ("accuracy", "accuracy_calibrated")}
+_NICE = "Is this a nice word? The sign of people's mean rating in VADER's lexicon."
+_add("nice-word", "words", _NICE, "words:questions", source="vader", **_YES_NO)
+_LARGER = "Is the first of two numbers of three digits the larger one?"
+_add("larger-number", "numbers", _LARGER, "words:questions", source="made", **_YES_NO)
+_SPELLED = "Is this word spelled right, or are two of its letters swapped?"
+_add("spelling", "words", _SPELLED, "words:questions", source="vader", **_YES_NO)
+_OF_WORDS = ("nice-word", "larger-number", "spelling")
+
 # LLM-Adapters' indentation is that of its source code, kept by an f-string; only the first line of
 # an instruction gets it.
 _TEMPLATE = """\
@@ -90,7 +101,7 @@ STYLES = {
 # Evaluation set -> style; all others are asked as in LLM-Adapters.
 STYLE_OF = {
     **dict.fromkeys(("gsm8k", "metamath"), "alpaca"),
-    **dict.fromkeys(_SNIPPET_SETS, "bare"),
+    **dict.fromkeys((*_SNIPPET_SETS, *_OF_WORDS), "bare"),
 }
 
 

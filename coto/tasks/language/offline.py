@@ -7,7 +7,7 @@ or snippet are in one part.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from math import log2
 from typing import Any
@@ -31,10 +31,17 @@ def questions(task: LanguageTask, sources: Sources) -> dict[str, pd.DataFrame]:
     they take turns.
     """
     assert sources.corpora is not None
-    read, limits = partial(vader.read_corpus, sources.corpora), sources.limits
+    read = partial(vader.read_corpus, sources.corpora)
+    return divided({name: MAKERS[name](read) for name in task.sets}, sources.limits)
+
+
+def divided(
+    made: Mapping[str, pd.DataFrame], limits: Mapping[str, int | None]
+) -> dict[str, pd.DataFrame]:
+    """Questions by evaluation set, as the functions of :data:`MAKERS` give them, by part."""
     parts: dict[str, list[pd.DataFrame]] = {split: [] for split in SPLITS}
-    for name in task.sets:
-        rows = MAKERS[name](read).sort_values(["instruction", "answer"], kind="stable")
+    for name, questions in made.items():
+        rows = questions.sort_values(["instruction", "answer"], kind="stable")
         rows = rows.drop_duplicates("instruction").assign(set=name)
         split_at = rows["unit"].map(split_of)
         for split in SPLITS:

