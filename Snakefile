@@ -18,7 +18,7 @@ sys.path.insert(0, workflow.basedir)
 from coto.findings.jobs import REPORTS
 from coto.findings.possible import messages
 from coto.measurements import MEASUREMENTS
-from coto.measurements.workspace import forget_finished
+from coto.workspace import forget_finished
 from coto.workflow.load import ConfigError, validate
 from coto.workflow.rules import Rules, let_jobs_run
 

@@ -13,8 +13,6 @@ DATA = "{suite}/{task}/data/{split}.parquet"
 PROTOTYPES = "prototypes"
 # Folder in a trained adapter with what it was earlier in its training.
 SNAPSHOTS = "snapshots"
-# Folder with what trainings keep while their outputs are not accepted.
-CHECKPOINTS = ".checkpoints"
 
 
 def number(value: float) -> str:

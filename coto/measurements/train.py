@@ -4,7 +4,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,11 @@ from coto.config import paths
 from coto.config.models import Strategy
 from coto.config.plan import Plan
 from coto.measurements import base
-from coto.measurements.workspace import Workspace
 from coto.method.strategies import STRATEGIES
 from coto.models.settings import FAMILIES, Loading, NamedBackbone, Training
 from coto.settings import Model
 from coto.tasks.registry import TASKS
+from coto.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,15 +65,15 @@ def run(job: base.Job[Settings]) -> None:
     items of two runs; gradient norms per block over the training; the record; and one of what the
     run scores with every adapter removed, which tells the adapters' share from the head's.
     """
-    workspace = Workspace(job)
+    workspace = Workspace(job.root, job.settings, job.code)
     # Should this job's twin, orphaned by a killed workflow, still run, wait for it.
     with workspace.locked():
         if workspace.hand_over(job.outputs):
             log.info("it was trained before, by a job that was lost afterwards")
             return
-        draft = workspace.drafted(job)
-        _train(draft, workspace.folder)
-        workspace.finish(draft)
+        drafts = workspace.drafts(job.outputs)
+        _train(replace(job, outputs=drafts), workspace.folder)
+        workspace.finish(drafts)
         workspace.hand_over(job.outputs)
 
 

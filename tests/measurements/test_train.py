@@ -26,10 +26,10 @@ from coto.measurements.base import Job
 from coto.measurements.evaluation import Evaluator
 from coto.measurements.train import TRAIN
 from coto.measurements.training import adapters_off, add_adapter
-from coto.measurements.workspace import forget_finished
 from coto.models.base import load_model
 from coto.models.settings import Fast
 from coto.settings import canonical
+from coto.workspace import forget_finished
 from tests.measurements.conftest import AT, job_of, plan_of, run_job
 
 CPU = device.resolve("cpu", "fp32")

@@ -6,17 +6,15 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from coto import record
-from coto.config import paths
-from coto.measurements.base import Job
-from coto.settings import canonical
+from coto.settings import Model, canonical
 
 log = logging.getLogger(__name__)
 
+FOLDER = ".checkpoints"
+"""Folder of all workspaces, under the results folder."""
 _FINISHED, _COMPLETE = "finished", "complete.json"
 
 
@@ -29,14 +27,15 @@ class Workspace:
     whoever gets the lock first, the next attempt or the twin of a job that a killed workflow left
     behind, takes it from here instead of training again.
 
-    The folder is known by the job's settings and code, so another training never finds it.
+    The folder, in the results folder `root`, is known by the job's settings and code, so another
+    training never finds it.
     """
 
-    def __init__(self, job: Job[Any]) -> None:
-        key = hashlib.sha256(f"{canonical(job.settings)}{job.code}".encode()).hexdigest()[:16]
-        self.folder = job.root / paths.CHECKPOINTS / key
+    def __init__(self, root: Path, settings: Model, code: str) -> None:
+        key = hashlib.sha256(f"{canonical(settings)}{code}".encode()).hexdigest()[:16]
+        self.folder = root / FOLDER / key
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "settings.json").write_text(job.settings.model_dump_json(indent=1))
+        (self.folder / "settings.json").write_text(settings.model_dump_json(indent=1))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -53,17 +52,15 @@ class Workspace:
                     with suppress(OSError):  # others are at work
                         self.folder.parent.rmdir()
 
-    def drafted(self, job: Job[Any]) -> Job[Any]:
-        """The job, writing in here instead of to its outputs."""
-        drafts = self.folder / _FINISHED
-        shutil.rmtree(drafts, ignore_errors=True)
-        return replace(
-            job, outputs={name: drafts / path.name for name, path in job.outputs.items()}
-        )
+    def drafts(self, outputs: Mapping[str, Path]) -> dict[str, Path]:
+        """Where a training writes first, by the names of its outputs."""
+        folder = self.folder / _FINISHED
+        shutil.rmtree(folder, ignore_errors=True)
+        return {name: folder / path.name for name, path in outputs.items()}
 
-    def finish(self, draft: Job[Any]) -> None:
-        """Mark what a job of :meth:`drafted` made as complete; its checkpoints are not needed."""
-        digests = {name: record.digest(path) for name, path in draft.outputs.items()}
+    def finish(self, drafts: Mapping[str, Path]) -> None:
+        """Mark what was written to drafts as complete; the checkpoints are not needed any more."""
+        digests = {name: record.digest(path) for name, path in drafts.items()}
         with record.atomic(self.folder / _FINISHED / _COMPLETE) as temporary:
             temporary.write_text(json.dumps(digests))
         for part in self.folder.iterdir():
@@ -88,7 +85,7 @@ class Workspace:
 
 def forget_finished(root: Path) -> None:
     """Remove finished trainings, once the workflow has accepted their outputs."""
-    for marker in root.glob(f"{paths.CHECKPOINTS}/*/{_FINISHED}/{_COMPLETE}"):
+    for marker in root.glob(f"{FOLDER}/*/{_FINISHED}/{_COMPLETE}"):
         folder = marker.parents[1]
         shutil.rmtree(folder, ignore_errors=True)
         folder.with_suffix(".lock").unlink(missing_ok=True)
