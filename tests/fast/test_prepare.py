@@ -8,6 +8,7 @@ from torch import nn
 from coto.device import Compute
 from coto.fast.answers import IGNORED, read
 from coto.fast.prepare import prepared
+from coto.models.causal.choice import learn_choices
 from coto.models.settings import Fast
 
 FP32, BF16 = (Compute(torch.device("cpu"), dtype) for dtype in (torch.float32, torch.bfloat16))
@@ -122,9 +123,8 @@ def test_read_tokens_come_before_what_they_predict():
 
 @pytest.mark.parametrize("name", ["llama", "llama-sdpa"])
 def test_a_choice_among_candidates_reads_the_last_token_of_the_prompt(tmp_path, name):
-    choice = pytest.importorskip("coto.models.causal.choice")
     model = adapted(name, tmp_path)
-    choice.learn_choices(model.get_base_model())
+    learn_choices(model.get_base_model())
     inputs = batch(name) | {
         "candidates": torch.tensor([[5, 6], [7, 8], [5, 9], [3, 4]]),
         "labels": torch.tensor([[IGNORED, 0], [IGNORED, 1], [IGNORED, 0], [IGNORED, 1]]),

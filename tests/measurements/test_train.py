@@ -26,6 +26,7 @@ from coto.measurements.base import Job
 from coto.measurements.evaluation import Evaluator
 from coto.measurements.train import TRAIN
 from coto.measurements.training import adapters_off, add_adapter
+from coto.method.checkpoint import last_complete_checkpoint
 from coto.models.base import load_model
 from coto.models.settings import Fast
 from coto.settings import canonical
@@ -131,7 +132,7 @@ def test_kill_and_resume_is_the_uninterrupted_run(root, forks):
     command = command_of(job, out, "--code", "x")
     process = forks.start(command_line, command)
     deadline = time.monotonic() + 120
-    while not list(root.glob(".checkpoints/*/checkpoint-*/trainer_state.json")):
+    while not any(map(last_complete_checkpoint, root.glob(".checkpoints/*/"))):
         assert process.poll() is None, "training ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -158,7 +159,7 @@ def test_a_training_that_is_asked_to_end_keeps_its_last_step(root, forks):
     command = command_of(job, out, "--code", "asked to end")
     process = forks.start(command_line, command)
     deadline = time.monotonic() + 120
-    while not list(root.glob(".checkpoints/*/checkpoint-*/trainer_state.json")):
+    while not any(map(last_complete_checkpoint, root.glob(".checkpoints/*/"))):
         assert process.poll() is None, "training ended before it was asked to"
         assert time.monotonic() < deadline
         time.sleep(0.005)
