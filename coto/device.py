@@ -19,7 +19,7 @@ from coto.errors import CotoError
 log = logging.getLogger(__name__)
 
 BF16_ON_CPU = True
-"""Whether ``auto`` may choose bf16 on a CPU: docs/performance.md has the evidence for equal scores."""
+"""Whether ``auto`` may choose bf16 on a CPU; docs/performance.md says how equal its scores are."""
 _FASTER = 1.3  # times that bf16 products must be faster than fp32 to be worth their rounding
 _TOKENS, _WIDEST = 256, 512  # of the products that are timed; wider ones take longer, not better
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
