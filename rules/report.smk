@@ -79,8 +79,7 @@ rule learning_rates:
         "../envs/coto.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=20,
+        **ask.small_job,
     params:
         command="learning_rates",
         settings=lambda w: ask.report_settings("learning_rates"),
