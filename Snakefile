@@ -7,7 +7,6 @@ snakemake learning_rates --configfile configs/lr-search.yaml
 """
 
 import sys
-from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -18,7 +17,6 @@ sys.path.insert(0, workflow.basedir)
 from coto.findings.jobs import REPORTS
 from coto.findings.possible import messages
 from coto.measurements import MEASUREMENTS
-from coto.workspace import forget_finished
 from coto.workflow.load import ConfigError, validate
 from coto.workflow.rules import Rules, let_jobs_run
 
@@ -77,7 +75,3 @@ rule all:
         figures=rules.figures.input,
         claims=rules.claims.output,
         rates=ask.refused(),
-
-
-onsuccess:
-    forget_finished(Path(ask.results))

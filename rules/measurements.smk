@@ -1,5 +1,9 @@
 """One rule for each measurement: from rows and backbones to records."""
 
+from pathlib import Path
+
+from coto.workspace import forget_finished
+
 for measurement in MEASUREMENTS.values():
 
     rule:
@@ -16,11 +20,11 @@ for measurement in MEASUREMENTS.values():
             ask.log(measurement),
         benchmark:
             ask.benchmark(measurement)
+        group:
+            ask.group(measurement, workflow)
         conda:
             "../envs/coto.yaml"
         threads: (workflow.resource_settings.cores or 4) if measurement.alone else 1
-        group:
-            ask.group(measurement, workflow)
         resources:
             **ask.resources(measurement),
         params:
@@ -29,3 +33,7 @@ for measurement in MEASUREMENTS.values():
             code=ask.code(measurement),
         shell:
             ask.shell
+
+
+onsuccess:
+    forget_finished(Path(ask.results))

@@ -20,11 +20,11 @@ for kind in ("table", "figure", "study"):
             ask.log(REPORTS[kind]),
         benchmark:
             ask.benchmark(REPORTS[kind])
+        group:
+            ask.group(REPORTS[kind], workflow)
         conda:
             "../envs/coto.yaml"
         threads: 1
-        group:
-            ask.group(REPORTS[kind], workflow)
         resources:
             **ask.small_job,
         params:

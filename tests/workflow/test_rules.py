@@ -1,9 +1,11 @@
 """What the rules ask of a plan, and the pages that are generated from the code."""
 
+import math
 import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,6 +53,59 @@ def test_every_table_and_figure_of_the_rebuttal_is_a_target():
     without = rules(studies=dict.fromkeys(DEFAULT["studies"])).targets()
     studied = {"table_r3", "figure_r1", "figure_r2", "figure_r3", "figure_r6"}
     assert numbered - set(without) == studied
+
+
+CLUSTER = SimpleNamespace(local_exec=False, is_main_process=True)
+
+
+def test_a_queue_sees_hundreds_of_jobs_of_the_papers_run():
+    ask = Rules(load(ROOT / "config.yaml", ROOT / "configs/paper.yaml"))
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    groups: Counter[str | None] = Counter()
+    for measurement in MEASUREMENTS.values():
+        group = ask.group(measurement, CLUSTER)
+        for suite in ask.plan.config.suites:
+            for cell in measurement.cells(ask.plan, suite):
+                groups[group(SimpleNamespace(suite=cell.suite))] += 1
+    for kind in ("table", "figure"):
+        groups[ask.group(REPORTS[kind], CLUSTER)(SimpleNamespace())] += len(ask.all_of(kind))
+    alone = groups.pop(None)
+    shared = [math.ceil(n / profile["group-components"].get(g, 1)) for g, n in groups.items()]
+    assert sum(groups.values()) + alone > 1000
+    assert alone + sum(shared) <= 500
+
+
+def test_jobs_on_one_machine_are_in_no_group():
+    ask, here = rules(), SimpleNamespace(local_exec=True, is_main_process=True)
+    for measurement in MEASUREMENTS.values():
+        assert ask.group(measurement, here)(SimpleNamespace(suite="glue")) is None
+
+
+def test_repeated_attempts_ask_for_more_up_to_a_limit():
+    jobs = {"memory_mb": 3000, "minutes": 10, "max_memory_mb": 5000}
+    ask = rules(suites={"glue": {"jobs": jobs}})
+    asked = ask.resources(MEASUREMENTS["train"])
+    glue = SimpleNamespace(suite="glue")
+    assert [asked["mem_mb"](glue, n) for n in (1, 2, 3)] == [3000, 4500, 5000]
+    assert [asked["runtime"](glue, n) for n in (1, 2, 3, 4)] == [10, 20, 30, 30]
+    assert [ask.small_job["mem_mb"](glue, n) for n in (1, 2)] == [2000, 4000]
+
+
+def test_only_jobs_with_a_model_ask_for_gpus():
+    jobs = {"gpus": 2, "gpu_model": "a100"}
+    ask = rules(device="cuda", suites={"glue": {"jobs": jobs}})
+    glue = SimpleNamespace(suite="glue")
+    gpus = {
+        name: asked["gpu"](glue) if "gpu" in (asked := ask.resources(one)) else 0
+        for name, one in MEASUREMENTS.items()
+    }
+    assert {name for name, count in gpus.items() if not count} == {
+        name for name, one in MEASUREMENTS.items() if not one.uses_model
+    }
+    assert {name: count for name, count in gpus.items() if count > 1} == {"train": 2}
+    assert ask.resources(MEASUREMENTS["train"])["gpu_model"](glue) == "a100"
+    on_cpu = rules().resources(MEASUREMENTS["train"])
+    assert (on_cpu["gpu"](glue), on_cpu["gpu_model"](glue)) == (0, None)
 
 
 def test_a_table_reads_the_records_that_it_shows_and_no_others():
