@@ -1,5 +1,6 @@
 # make reproduce    the whole run on this machine, then results/report.html
 # make test         what check checks, then the tests
+# make test-slurm   on a real SLURM cluster, started on this machine (Debian; root installs it)
 # make check        format, lint, imports, types
 # make format       format everything
 # make docs         pages on the configuration and the operators, from the code
@@ -15,13 +16,18 @@ READY := .venv/.ready
 CONFIG ?=
 ARGS ?=
 
-.PHONY: reproduce test check format docs bench bench-full backbone clean help
+.PHONY: reproduce test test-slurm check format docs bench bench-full backbone clean help
 
 reproduce: $(READY)
 	@$(BIN)/python -m coto.reproduce $(if $(CONFIG),--configfile $(CONFIG)) $(ARGS)
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slurm: $(READY)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c envs/constraints.txt -e '.[pipeline,dev,slurm]'
+	tests/slurm/cluster.sh install
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 check: $(READY)
 	$(BIN)/ruff check .

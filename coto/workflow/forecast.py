@@ -97,7 +97,7 @@ def planned(arguments: Sequence[str]) -> Iterator[Planned]:
     quiet = ["--dry-run", "--quiet", "host", "progress"]
     environment = {**os.environ, "PYTHONPATH": extended(str(ROOT))}
     done = subprocess.run(
-        [*command, *quiet, *arguments], capture_output=True, text=True, env=environment
+        [*command, *arguments, *quiet], capture_output=True, text=True, env=environment
     )
     output = done.stdout + done.stderr
     if done.returncode:

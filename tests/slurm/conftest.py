@@ -32,6 +32,7 @@ TINY: dict[str, Any] = {
         "glue": None,
         "glue-frozen": None,
         "commonsense": None,
+        "images-hira": None,
         "images": {
             "tasks": ["digits"],
             "adapters": ["lora"],
@@ -48,7 +49,7 @@ TINY: dict[str, Any] = {
             "jobs": {"memory_mb": 3000, "minutes": 10},
         },
     },
-    "studies": {"strategies": None, "schedules": None, "lr_sweep": None},
+    "studies": {"strategies": None, "schedules": None, "lr_sweep": None, "dependence": None},
 }
 
 
@@ -104,10 +105,11 @@ class Checkout:
         """Ids of this folder's jobs by the rule that they run."""
         rows = self.slurm("squeue", "--noheader", f"--states={state}", "--format=%A|%k|%Z")
         found = (row.split("|") for row in rows.splitlines())
+        name = re.compile(r"(?:rule|group)_(.+?)(?:_wildcards_|$)")
         return {
             rule[1]: job
             for job, comment, folder in found
-            if folder == str(self.root) and (rule := re.search(r"(?:rule|group)_(\w+)", comment))
+            if folder == str(self.root) and (rule := name.search(comment))
         }
 
     def wait_until(self, what: Callable[[], Any], seconds: float = 240) -> Any:
