@@ -54,6 +54,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with FileLock(state / "coto.lock", timeout=0):
             return _run(arguments, results, state, here=jobs.executor is None, wait=own.wait)
+    except CotoError as error:
+        print(error, file=sys.stderr)
+        return 2
     except Timeout:
         print("another run is at work in this folder; wait for it or stop it", file=sys.stderr)
         return 1
@@ -65,7 +68,7 @@ def _run(arguments: Sequence[str], results: Path, state: Path, *, here: bool, wa
         # Its jobs may be alive on a cluster: a second copy of them would write the same files.
         if wait:
             cluster.wait_for(Path.cwd())
-        elif left := cluster.jobs_left_behind(Path.cwd()):
+        elif left := _left_behind(here):
             ways = f"wait for them (--wait), which keeps their work, or: scancel {' '.join(left)}"
             print(f"{len(left)} jobs of an earlier run are in the queue: {ways}", file=sys.stderr)
             return 1
@@ -91,6 +94,16 @@ def _run(arguments: Sequence[str], results: Path, state: Path, *, here: bool, wa
     elif times:
         print(f"report: {report}")
     return 0
+
+
+def _left_behind(here: bool) -> list[str]:
+    """Jobs of an earlier run on a cluster, as far as there is one that answers."""
+    try:
+        return cluster.jobs_left_behind(Path.cwd())
+    except CotoError:
+        if here:  # SLURM's programs without a cluster: nothing that runs here is its
+            return []
+        raise
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import torch
 
 from coto import device, record
 from coto.config.plan import Plan
+from coto.measurements.train import compute_of
 from tests.measurements.conftest import job_of, plan_of
 
 
@@ -57,7 +58,7 @@ def test_jobs_of_a_folder_share_what_was_measured(tmp_path):
     plan: Plan = plan_of(precision="auto")
     place = {"task": "movies", "adapter": "lora", "strategy": "coto", "lr": "0.004", "seed": 0}
     job = job_of(tmp_path, plan, "train", **place)
-    computes = [job.compute(job.settings.loading) for _ in range(2)]
+    computes = [compute_of(job, job.settings.loading) for _ in range(2)]
     assert computes[0] == computes[1]
     (file,) = tmp_path.glob(".cache/*.json")
     assert file.name == "bf16-minilm.json"

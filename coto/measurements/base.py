@@ -19,7 +19,6 @@ from coto.config import paths
 from coto.config.models import Suite
 from coto.config.plan import Plan
 from coto.errors import CotoError
-from coto.models.settings import Loading
 from coto.registry import Registry, expected_one_of
 from coto.settings import Model
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from coto.adapters.delta import LowRankAdapter
-    from coto.device import Compute
     from coto.models.base import Scores
     from coto.tasks.task import Task
 
@@ -106,14 +104,6 @@ class Job(Generic[S]):
             return pd.read_parquet(path)
         except OSError as error:
             raise CotoError(f"rows {str(path)!r}: cannot be read ({error})") from None
-
-    def compute(self, loading: Loading) -> "Compute":
-        """Where the job computes; what ``auto`` stands for is settled once per results folder."""
-        from coto import device
-
-        backbone = loading.backbone
-        measured = self.root / ".cache" / f"bf16-{backbone.name}.json"
-        return device.resolve(loading.device, loading.precision, backbone.width, measured)
 
     def adapter(self, folder: str) -> "LowRankAdapter":
         """A trained adapter, by its folder under the results folder.

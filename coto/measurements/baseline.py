@@ -9,6 +9,7 @@ from coto.config.plan import Plan
 from coto.measurements import base
 from coto.measurements.train import (
     backbone_files,
+    compute_of,
     located,
     model_code,
     prototype_files,
@@ -63,7 +64,7 @@ def run(job: base.Job[Settings]) -> None:
 
     settings = job.settings
     suite, loading = job.settings.suite, job.settings.loading
-    compute = job.compute(loading)
+    compute = compute_of(job, loading)
     zero_shot = loading.backbone.family in ZERO_SHOT or loading.head == "prototypes"
     probed = settings.probe_rows is not None
     model = None

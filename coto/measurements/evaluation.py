@@ -14,7 +14,7 @@ from coto.errors import CotoError
 from coto.measurements.base import Job
 from coto.measurements.merge import MergingSettings
 from coto.measurements.select import ArmSettings
-from coto.measurements.train import located, prototype_rows
+from coto.measurements.train import compute_of, located, prototype_rows
 from coto.models.base import Scores, load_model
 from coto.models.weights import Mask, base_weights, changed, sweep
 from coto.operators.merge import Merged
@@ -35,7 +35,7 @@ class Evaluator:
 
     def __init__(self, job: Job[Any], limit: int | None = None) -> None:
         settings: ArmSettings = job.settings
-        self.compute = job.compute(settings.loading)
+        self.compute = compute_of(job, settings.loading)
         self._model = load_model(
             located(job, settings.loading), self.compute, 0, job.root / ".cache"
         )

@@ -11,7 +11,7 @@ from coto.config.models import Suite
 from coto.config.plan import Plan
 from coto.measurements import base
 from coto.measurements.select import arm_code
-from coto.measurements.train import TRAIN, backbone_files, located
+from coto.measurements.train import TRAIN, backbone_files, compute_of, located
 from coto.models.settings import Loading
 from coto.settings import Model
 
@@ -49,7 +49,7 @@ def run(job: base.Job[Settings]) -> None:
     from coto.models.weights import base_weights
 
     settings, loading = job.settings, job.settings.loading
-    compute = job.compute(loading)
+    compute = compute_of(job, loading)
     model = load_model(located(job, loading), compute, 0, job.root / ".cache").model
     rows: list[Row] = []
     runs: list[Row] = [

@@ -17,6 +17,7 @@ from coto.measurements import base
 from coto.measurements.train import (
     Learner,
     backbone_files,
+    compute_of,
     learner,
     located,
     model_code,
@@ -66,7 +67,7 @@ def run(job: base.Job[Settings]) -> None:
     from coto.models.base import load_model
 
     settings, task = job.settings, TASKS[job.settings.task]
-    compute = job.compute(settings.loading)
+    compute = compute_of(job, settings.loading)
     batch_size = settings.overhead.batch_size or settings.train.batch_size
     timed = settings.overhead.steps
     rows = training_rows(job, settings.suite, task, settings.shots, seed=0)

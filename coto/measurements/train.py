@@ -22,6 +22,7 @@ from coto.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
+    from coto.device import Compute
     from coto.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def _train(job: base.Job[Settings], workspace: Path) -> None:
     from coto.models.base import load_model
 
     settings, task = job.settings, TASKS[job.settings.task]
-    compute = job.compute(settings.loading)
+    compute = compute_of(job, settings.loading)
     model = load_model(located(job, settings.loading), compute, settings.seed, job.root / ".cache")
     rows = training_rows(job, settings.suite, task, settings.shots, settings.seed)
     model.set_task(task, rows, prototype_rows(job, settings.loading, settings.suite, task.name))
@@ -133,6 +134,17 @@ def prototype_rows(
 ) -> "pd.DataFrame | None":
     """The rows that a task's head is made of, where heads are made of any."""
     return job.rows(suite, task, paths.PROTOTYPES) if loading.head == "prototypes" else None
+
+
+def compute_of(job: base.Job[Any], loading: Loading) -> "Compute":
+    """Where a job computes; what ``auto`` stands for is settled once per results folder.
+
+    Not a method of every job: those without a model would run again for another way to choose.
+    """
+    from coto import device
+
+    measured = job.root / ".cache" / f"bf16-{loading.backbone.name}.json"
+    return device.resolve(loading.device, loading.precision, loading.backbone.width, measured)
 
 
 def located(job: base.Job[Any], loading: Loading) -> Loading:

@@ -44,7 +44,7 @@ def leave_runs(folder: Path, seeds: int, values: dict[str, list[float]]) -> str:
                 **{"suite": "glue", "trained_on": task, "task": task, "adapter": "lora"},
                 **{"strategy": "coto", "lr": 0.004, "seed": seed, "split": "test"},
                 **{"metric": "accuracy", "value": scores[seed], "headline": True},
-                **{"n": 100, "truncated": 0, "flag": ""},
+                **{"n": 100, "truncated": 0, "left_out": 0, "flag": ""},
             }
             path = folder / "glue" / task / "lora-coto" / "lr0.004" / f"seed{seed}" / "train.json"
             path.parent.mkdir(parents=True)

@@ -43,6 +43,7 @@ class Case:
             "vit": ("digits", "images"),
         }[family]
         train = {"steps": STEPS, "checkpoint_every": 5, "batch_size": 4, "backbone_dropout": 0.0}
+        train |= {"loss_on": "answer"} if family == "causal" else {}
         plan = plan_of(suites={suite: {"train": train}})
         cell = {"suite": suite, "task": task, "adapter": "lora", "strategy": "coto"}
         settings = job_of(folder, plan, "train", **cell, lr="0.004", seed=0).settings

@@ -48,12 +48,14 @@ def test_it_beats_raw_pixels_on_a_task(probe: Probe) -> None:
 
 
 def test_the_card_has_every_offline_task_and_the_backbone_wins_on_each() -> None:
-    rows = {}
+    rows, prompted = {}, set()
     for line in CARD.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == 5 and re.fullmatch(r"[\d.]+", cells[-1]):
             rows[cells[0]] = (float(cells[3]), float(cells[4]))
-    assert set(rows) == {task.name for task in offline_tasks()}
+        elif "glyphs-left" in cells:
+            prompted = set(cells)
+    assert set(rows) | prompted == {task.name for task in offline_tasks()}
     assert all(raw < backbone for raw, backbone in rows.values())
 
 
@@ -71,7 +73,7 @@ def test_the_commands_of_the_card_exist() -> None:
     for module in modules:
         assert callable(importlib.import_module(module).main)
     makefile = Path(__file__).parents[2] / "Makefile"
-    for target in re.findall(r"make (\w+)", CARD):
+    for target in re.findall(r"\bmake (\w+)", CARD):
         assert f"\n{target}:" in makefile.read_text()
 
 

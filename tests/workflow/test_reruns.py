@@ -290,10 +290,10 @@ EDITS: dict[str, tuple[str, Callable[[str], str], Expected]] = {
         instead(r"^timm==.*$", "timm==0.0.1"),
         only(*SCORES, **IMAGES),
     ),
-    "the version of a package that training alone imports": (
+    "the version of a package that only jobs with a model import": (
         "envs/constraints.txt",
         instead(r"^filelock==.*$", "filelock==0.0.1"),
-        only("train", *USES_ADAPTERS),
+        only(*SCORES),
     ),
 }
 

@@ -14,6 +14,7 @@ from coto.findings.make import make_study
 from coto.findings.studies.dependence import SHOWN, compare_lengths, draw_dependence
 from coto.report.records import load_frames
 from coto.report.settings import Axes, Settings
+from coto.report.tables import FEW
 from tests.report.factory import make_records
 
 Records = dict[str, list[Path]]
@@ -130,7 +131,7 @@ def test_a_line_has_both_arms_the_effect_and_what_is_best_on_validation(folder: 
     assert " → " in rows[0]
     assert " [" in rows[0]
     assert "the grid" not in text  # the best rate lies inside it
-    assert "no intervals" not in text
+    assert FEW not in text
     assert (folder / "dependence.tex").read_text().isascii()
 
 
@@ -172,7 +173,7 @@ def test_two_seeds_have_no_bars_and_one_has_no_merges(tmp_path: Path) -> None:
     for box in draw_dependence(study).axes[0].containers:
         (bars,) = box.lines[2]
         assert not any(len(segment) for segment in bars.get_segments())
-    assert "no intervals" in (written(two, tmp_path / "out") / "dependence.md").read_text()
+    assert FEW in (written(two, tmp_path / "out") / "dependence.md").read_text()
     one = made(tmp_path / "one", seeds=(0,))
     study = compare_lengths("dependence", AXES, load_frames(one), Settings(resamples=100))
     merged = draw_dependence(study).axes[2]
