@@ -36,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from coto.workflow.forecast import main as plan
 
             return plan(arguments[1:])
+        if arguments[:1] == ["verify"]:
+            from coto.workflow.verify import main as verify
+
+            return verify(arguments[1:])
         return _run(arguments)
     except CotoError as error:
         print(error, file=sys.stderr)
@@ -89,7 +93,7 @@ def _parser(commands: dict[str, Any]) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m coto",
         description=f"{__doc__.splitlines()[0]}  Also: compare A B, two results folders; "
-        "verdicts [RESULTS], one screen; plan, what would run and what it takes.",
+        "verdicts [RESULTS], one screen; verify [RESULTS]; plan, what would run and what it takes.",
     )
     names = top.add_subparsers(dest="name", required=True, metavar="name")
     for name, command in commands.items():

@@ -85,7 +85,7 @@ class Job(Generic[S]):
     """One job: exactly the settings that the workflow made, and the places of its files.
 
     `root` is the results folder, `code` the fingerprint of the job's code, `used` the hashes of the
-    adapters that were read, by their path under the results folder.
+    rows and adapters that were read, by their path under the results folder.
     """
 
     settings: S
@@ -99,10 +99,11 @@ class Job(Generic[S]):
         """Prepared rows of one part of a task."""
         import pandas as pd
 
-        path = self.root / paths.data(suite, task, split)
+        path = self.root / (name := paths.data(suite, task, split))
         try:
+            self.used[name] = record.digest(path)
             return pd.read_parquet(path)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise CotoError(f"rows {str(path)!r}: cannot be read ({error})") from None
 
     def adapter(self, folder: str) -> "LowRankAdapter":

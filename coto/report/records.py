@@ -55,9 +55,9 @@ def load_frames(records: Records) -> dict[str, pd.DataFrame]:
         rows: list[dict[str, Any]] = []
         origin: dict[tuple[Any, ...], Path] = {}
         for path in map(Path, records.get(stage, ())):
-            record = _read(path, stage)
+            record = read_record(path, stage)
             lineage.append((path, record.get("files", {}), record.get("inputs", {})))
-            for row in _checked(record["rows"], columns, f"{path}: row"):
+            for row in record["rows"]:
                 key = tuple(row[column] for column in columns.key)
                 if key and key in origin:
                     raise CotoError(f"{path}: repeats the measurement {key} of {origin[key]}")
@@ -115,7 +115,8 @@ def _frame(
     return frame.sort_values(list(order), kind="stable", ignore_index=True)
 
 
-def _read(path: Path, stage: str) -> dict[str, Any]:
+def read_record(path: Path, stage: str) -> dict[str, Any]:
+    """A record as it was written, its rows checked; see :func:`load_frames` for what it raises."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -127,6 +128,7 @@ def _read(path: Path, stage: str) -> dict[str, Any]:
         raise CotoError(f"{path}: stage: got {actual!r}, expected {stage!r}")
     if not isinstance(record.get("rows"), list) or not record["rows"]:
         raise CotoError(f"{path}: rows: expected a list of measurements, found none")
+    _checked(record["rows"], known_columns()[stage], f"{path}: row")
     return record
 
 

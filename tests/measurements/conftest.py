@@ -70,9 +70,8 @@ def run_job(root: Path, plan: Plan, name: str, **at: Any) -> Path:
     return job.outputs[name]
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A results folder with rows that need no corpus."""
+def write_rows(folder: Path) -> Path:
+    """Leave rows that need no corpus in a results folder."""
     words = ["fine", "dull", "great", "poor", "superb", "weak", "lovely", "bad", "rich", "awful"]
     for split, count in {"train": 48, "validation": 8, "test": 12}.items():
         frame = pd.DataFrame(
@@ -84,7 +83,13 @@ def root(tmp_path: Path) -> Path:
                 "idx": range(count),
             }
         )
-        path = tmp_path / paths.data(*AT, split)
+        path = folder / paths.data(*AT, split)
         path.parent.mkdir(parents=True, exist_ok=True)
         frame.to_parquet(path)
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A results folder with rows that need no corpus."""
+    return write_rows(tmp_path)
