@@ -12,6 +12,7 @@ from peft import PeftModel
 from coto import device, record
 from coto.adapters.delta import deltas
 from coto.adapters.store import read_adapter
+from coto.config import paths
 from coto.errors import CotoError
 from coto.measurements.evaluation import Evaluator, _first
 from coto.measurements.select import trained
@@ -224,4 +225,5 @@ def test_an_adapter_that_changed_since_its_training_is_refused(two_seeds):
 def test_a_record_says_what_it_was_computed_from(two_seeds):
     out = run_job(two_seeds, plan_of(), "prune", **ARM, seed=0)
     folder = TRAIN.path(cell_of(**ARM, task="movies", lr="0.004", seed=0), "adapter")
-    assert record.read(out)["inputs"] == {folder: record.digest(two_seeds / folder)}
+    used = {folder, paths.data("glue", "movies", "test")}
+    assert record.read(out)["inputs"] == {one: record.digest(two_seeds / one) for one in used}
