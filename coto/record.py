@@ -16,6 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from coto.errors import CotoError
+
 _PACKAGES = ("torch", "transformers", "peft", "datasets", "evaluate", "numpy", "pandas")
 _START = time.monotonic()
 
@@ -57,6 +59,20 @@ def write(
 def read(path: Path) -> dict[str, Any]:
     """Read a record back."""
     return json.loads(path.read_text())
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file that somebody may have changed or cut off.
+
+    Raises:
+        CotoError: if it cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CotoError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise CotoError(f"{path}: not valid JSON, perhaps half-written ({error})") from error
 
 
 def sha256(path: Path) -> str:

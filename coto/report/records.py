@@ -1,6 +1,5 @@
 """Reading the JSON records that the measurements write."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import pandas as pd
 from coto.errors import CotoError
 from coto.measurements import Columns
 from coto.measurements import columns as known_columns
+from coto.record import read_json
 from coto.registry import expected_one_of
 
 Records = Mapping[str, Iterable[Path | str]]
@@ -117,12 +117,7 @@ def _frame(
 
 def read_record(path: Path, stage: str) -> dict[str, Any]:
     """A record as it was written, its rows checked; see :func:`load_frames` for what it raises."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CotoError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise CotoError(f"{path}: not valid JSON, perhaps half-written ({error})") from error
+    record = read_json(path)
     actual = record.get("stage") if isinstance(record, Mapping) else None
     if actual != stage:
         raise CotoError(f"{path}: stage: got {actual!r}, expected {stage!r}")

@@ -4,7 +4,6 @@ Gains are effects turned so that more is what the claim says; where less is bett
 words end in *lower by*.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from coto.errors import CotoError
+from coto.record import read_json
 
 SUPPORTED, REFUTED, OPEN = "supported", "not supported", "inconclusive"
 UNTESTABLE = "cannot be tested here"
@@ -83,12 +83,7 @@ class Line:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a claims.json; CotoError where there is none, or something else."""
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CotoError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise CotoError(f"{path}: not valid JSON, perhaps half-written ({error})") from error
+    rows = read_json(path)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise CotoError(f"{path}: expected the list of results that the claims job writes")
     return rows
