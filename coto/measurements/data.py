@@ -12,7 +12,7 @@ from coto.measurements.train import backbone_files, located_backbone
 from coto.models.settings import Backbone, NamedBackbone
 from coto.settings import Model
 from coto.tasks.registry import TASKS
-from coto.tasks.task import Rows
+from coto.tasks.task import SPLITS, Rows
 
 log = logging.getLogger(__name__)
 
@@ -194,9 +194,7 @@ base.MEASUREMENTS.add(
         name="prepare",
         summary="make a task's rows",
         settings=Preparation,
-        outputs={
-            split: paths.DATA.replace("{split}", split) for split in ("train", "validation", "test")
-        },
+        outputs={split: paths.DATA.replace("{split}", split) for split in SPLITS},
         blocks=lambda plan, suite: base.all_blocks(suite, task=plan.suites[suite].tasks),
         build=_preparation,
         inputs=_sources,

@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from coto.method.strategies import STRATEGIES
 from coto.models.settings import FAMILIES, Loading, NamedBackbone, Training
 from coto.settings import Model
 from coto.tasks.registry import TASKS
+from coto.tasks.task import SPLITS
 from coto.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def located_backbone(job: base.Job[Any], backbone: NamedBackbone) -> NamedBackbo
 
 
 def _save(model: Any, snapshots: Path, adapter: Path) -> dict[str, str]:
-    """Save the adapter under a temporary name, check it, then move it to its place.
+    """Save the adapter with its snapshots, and check it.
 
     Returns:
         Hashes of the adapter and its snapshots, by folder.
@@ -169,19 +169,13 @@ def _save(model: Any, snapshots: Path, adapter: Path) -> dict[str, str]:
     from coto import record
     from coto.adapters.store import check_adapter
 
-    adapter.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=adapter.parent, prefix=".adapter.") as temporary:
-        saved = Path(temporary) / "adapter"
-        model.save_pretrained(saved)
-        (saved / "README.md").unlink(missing_ok=True)  # a model card without content
-        check_adapter(saved)
-        if snapshots.is_dir():
-            shutil.copytree(snapshots, saved / paths.SNAPSHOTS)
-        parts = [saved, *sorted(saved.glob(f"{paths.SNAPSHOTS}/*"))]
-        files = {str(part.relative_to(saved)): record.digest(part) for part in parts}
-        shutil.rmtree(adapter, ignore_errors=True)
-        saved.rename(adapter)
-    return files
+    model.save_pretrained(adapter)
+    (adapter / "README.md").unlink(missing_ok=True)  # a model card without content
+    check_adapter(adapter)
+    if snapshots.is_dir():
+        shutil.copytree(snapshots, adapter / paths.SNAPSHOTS)
+    parts = [adapter, *sorted(adapter.glob(f"{paths.SNAPSHOTS}/*"))]
+    return {str(part.relative_to(adapter)): record.digest(part) for part in parts}
 
 
 # --- what the workflow sets, and what other measurements need of runs --------------------------
@@ -253,10 +247,7 @@ def _inputs(plan: Plan, cell: base.Cell) -> base.Inputs:
     return {
         "backbone": backbone_files(plan, cell.suite),
         "prototypes": prototype_files(plan, cell.suite, [cell.task]),
-        **{
-            split: [paths.data(cell.suite, cell.task, split)]
-            for split in ("train", "validation", "test")
-        },
+        **{split: [paths.data(cell.suite, cell.task, split)] for split in SPLITS},
     }
 
 
