@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +20,22 @@ from coto.errors import CotoError
 
 log = logging.getLogger(__name__)
 
+TOOLS = {
+    "compare": ("coto.workflow.compare", "compare A B: two results folders, number by number"),
+    "plan": ("coto.workflow.forecast", "plan: what would run, why, and what it takes"),
+    "verdicts": ("coto.findings.outcome.words", "verdicts [RESULTS]: all of them on one screen"),
+    "verify": ("coto.workflow.verify", "verify [RESULTS]: does every file hold what records say?"),
+}
+"""What is no job: the module whose ``main`` does it, and what it is."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job or tool; a problem with the input is one line and exit code 2."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        if arguments[:1] == ["compare"]:
-            from coto.workflow.compare import main as compare
-
-            return compare(arguments[1:])
-        if arguments[:1] == ["verdicts"]:
-            from coto.findings.outcome.words import main as verdicts
-
-            return verdicts(arguments[1:])
-        if arguments[:1] == ["plan"]:
-            from coto.workflow.forecast import main as plan
-
-            return plan(arguments[1:])
-        if arguments[:1] == ["verify"]:
-            from coto.workflow.verify import main as verify
-
-            return verify(arguments[1:])
+        if arguments and arguments[0] in TOOLS:
+            module, _ = TOOLS[arguments[0]]
+            return int(import_module(module).main(arguments[1:]))
         return _run(arguments)
     except CotoError as error:
         print(error, file=sys.stderr)
@@ -92,8 +88,8 @@ def _run(arguments: Sequence[str]) -> int:
 def _parser(commands: dict[str, Any]) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m coto",
-        description=f"{__doc__.splitlines()[0]}  Also: compare A B, two results folders; "
-        "verdicts [RESULTS], one screen; verify [RESULTS]; plan, what would run and what it takes.",
+        description=__doc__.splitlines()[0],
+        epilog="Also: " + "; ".join(what for _, what in TOOLS.values()),
     )
     names = top.add_subparsers(dest="name", required=True, metavar="name")
     for name, command in commands.items():

@@ -34,26 +34,23 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--wait", action="store_true")
     own, arguments = parser.parse_known_args(arguments)
+    # Read here, and left for Snakemake.
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--configfile", "--configfiles", nargs="+", type=Path, default=[])
     files = parser.parse_known_args(arguments)[0].configfile
+    state = Path(".snakemake")
     try:
         plan = load(ROOT / "config.yaml", *files)
         jobs = cluster.target(arguments)
         if jobs.is_slurm:
             cluster.check_slurm(jobs.settings)
+        state.mkdir(exist_ok=True)
+        with FileLock(state / "coto.lock", timeout=0):
+            results = Path(plan.config.results)
+            return _run(arguments, results, state, here=jobs.executor is None, wait=own.wait)
     except ConfigError as error:
         print(f"the configuration cannot be used:\n{error}", file=sys.stderr)
         return 2
-    except CotoError as error:
-        print(error, file=sys.stderr)
-        return 2
-    results = Path(plan.config.results)
-    state = Path(".snakemake")
-    state.mkdir(exist_ok=True)
-    try:
-        with FileLock(state / "coto.lock", timeout=0):
-            return _run(arguments, results, state, here=jobs.executor is None, wait=own.wait)
     except CotoError as error:
         print(error, file=sys.stderr)
         return 2

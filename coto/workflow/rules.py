@@ -135,8 +135,7 @@ class Rules:
         return {
             "mem_mb": lambda w, attempt: 2000 * attempt,
             "runtime": lambda w, attempt: 30 * attempt,
-            "attempt": lambda w, attempt: attempt,
-            "slot": lambda w: 1,
+            **_EVERY_JOB,
         }
 
     def group(self, command: Command[Any], workflow: Any) -> Of:
@@ -166,8 +165,7 @@ class Rules:
         return {
             "mem_mb": lambda w, attempt: jobs(w).memory_of(attempt),
             "runtime": lambda w, attempt: jobs(w).minutes_of(attempt),
-            "attempt": lambda w, attempt: attempt,
-            "slot": lambda w: 1,
+            **_EVERY_JOB,
             "gpu": lambda w: (jobs(w).gpus if trains else 1) if on_gpu else 0,
             "gpu_model": lambda w: jobs(w).gpu_model if on_gpu else None,
             # Without it SLURM may spread the GPUs of one job over nodes.
@@ -319,6 +317,11 @@ class Report:
     code: str = ""
 
 
+# Resources that tell a job which attempt it is, and a group how many of its jobs run at a time.
+_EVERY_JOB: dict[str, Callable[..., Any]] = {
+    "attempt": lambda w, attempt: attempt,
+    "slot": lambda w: 1,
+}
 JOB = "coto.measurements.base:Job"
 """What every job is given, as fingerprints name it."""
 _FIELDS = {field.name for field in fields(Cell)}
