@@ -31,6 +31,7 @@ from coto.models.base import load_model
 from coto.models.settings import Fast
 from coto.settings import canonical
 from coto.workspace import forget_finished
+from tests.forks import Child
 from tests.measurements.conftest import AT, job_of, plan_of, run_job
 
 CPU = device.resolve("cpu", "fp32")
@@ -124,6 +125,14 @@ def command_line(arguments: list[str]) -> None:
     sys.exit(cli.main(arguments))
 
 
+def wait_for_a_checkpoint(root: Path, process: Child) -> None:
+    deadline = time.monotonic() + 120
+    while not any(map(last_complete_checkpoint, root.glob(".checkpoints/*/"))):
+        assert process.poll() is None, "training ended before its first checkpoint was seen"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def test_kill_and_resume_is_the_uninterrupted_run(root, forks):
     plan = plan_of(suites={"glue": {"train": {"steps": 40, "checkpoint_every": 5}}})
     job = job_of(root, plan, "train", **at("lora", "coto"))
@@ -131,11 +140,7 @@ def test_kill_and_resume_is_the_uninterrupted_run(root, forks):
     out = root / "again"
     command = command_of(job, out, "--code", "x")
     process = forks.start(command_line, command)
-    deadline = time.monotonic() + 120
-    while not any(map(last_complete_checkpoint, root.glob(".checkpoints/*/"))):
-        assert process.poll() is None, "training ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_for_a_checkpoint(root, process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not out.exists()
@@ -158,11 +163,7 @@ def test_a_training_that_is_asked_to_end_keeps_its_last_step(root, forks):
     forget_finished(root)
     command = command_of(job, out, "--code", "asked to end")
     process = forks.start(command_line, command)
-    deadline = time.monotonic() + 120
-    while not any(map(last_complete_checkpoint, root.glob(".checkpoints/*/"))):
-        assert process.poll() is None, "training ended before it was asked to"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_for_a_checkpoint(root, process)
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait() == 128 + signal.SIGTERM
     step = re.search(r"asked to end: stopped after step (\d+) of 60", process.output)[1]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.workflow.conftest import PROJECT, ROOT
+from tests.workflow.conftest import copy_project
 
 SCRIPT = Path(__file__).with_name("cluster.sh")
 QUICK = Path(__file__).with_name("quick_snakemake.py")
@@ -158,12 +158,7 @@ def _which(program: str) -> str | None:
 @pytest.fixture
 def checkout(cluster: dict[str, str], tmp_path: Path) -> Iterator[Checkout]:
     """A copy of the project of its own."""
-    for name in PROJECT:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy2(source, tmp_path / name)
+    copy_project(tmp_path)
     profile = yaml.safe_load((tmp_path / "profiles/slurm/config.yaml").read_text())
     profile |= {"latency-wait": 10, "slurm-init-seconds-before-status-checks": 1}
     (tmp_path / "profile").mkdir()

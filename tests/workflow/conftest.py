@@ -17,6 +17,17 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ("Snakefile", "rules", "coto", "config.yaml", "configs", "profiles", "envs")
 
 
+def copy_project(folder: Path) -> Path:
+    """Copy what a run needs into a folder; returns it."""
+    for name in PROJECT:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, folder / name)
+    return folder
+
+
 @dataclass(frozen=True)
 class Checkout:
     """A copy of the project that tests may edit and run."""
@@ -56,14 +67,7 @@ class Checkout:
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A copy of the project."""
-    root = tmp_path_factory.mktemp("checkout")
-    for name in PROJECT:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy2(source, root / name)
-    return Checkout(root)
+    return Checkout(copy_project(tmp_path_factory.mktemp("checkout")))
 
 
 @pytest.fixture(scope="session")
